@@ -1,0 +1,167 @@
+/**
+ * What a caller of the engine says and hears. No other module's types leak into these.
+ *
+ * @module
+ */
+
+/** How the KV cache is placed: see docs/architecture.md. */
+export type KvMode = "kv-rm" | "static" | "paged";
+
+/** Storage type of the KV cache. */
+export type KvDtype = "f32" | "f16" | "bf16";
+
+/** How tokens are drawn. Filters apply in the order temperature, top-k, top-p, min-p. */
+export interface SamplingParams {
+  /** 0 is greedy. Default: the model's generation_config, else 1. */
+  temperature?: number;
+  /** Keep the k most probable tokens; 0 is off. */
+  topK?: number;
+  /** Keep the smallest set of tokens with at least this probability, in (0, 1]; 1 is off. */
+  topP?: number;
+  /** Drop tokens below this share of the most probable one's probability, in [0, 1]; 0 is off. */
+  minP?: number;
+  /** Same seed, prompt and parameters: same tokens. Default: a random one. An integer, 0 to 2^53 - 1. */
+  seed?: number;
+}
+
+/** One turn of a conversation. */
+export interface ChatMessage {
+  role: string;
+  content: string;
+  [key: string]: unknown;
+}
+
+/** A request. Give `prompt` or `messages`. */
+export interface GenerateRequest {
+  /** Text (encoded with the model's special tokens, such as BOS) or token ids (taken as they are). */
+  prompt?: string | readonly number[];
+  /** A conversation, rendered through the model's chat template. */
+  messages?: readonly ChatMessage[];
+  sampling?: SamplingParams;
+  /** Tokens to generate at most, per choice. Default: what the context has left. 0: only the prompt. */
+  maxTokens?: number;
+  /** Text that ends a choice; it is not part of the output. */
+  stop?: readonly string[];
+  /** Further token ids that end a choice, beside the model's own. */
+  stopTokenIds?: readonly number[];
+  /** Go on after the model's end-of-sequence tokens. Default false. */
+  ignoreEos?: boolean;
+  /** Choices for the prompt, 1 to 128. Default 1. Choice i samples with seed + i. */
+  n?: number;
+  /** Report each token's log probability and this many alternatives, 0 to 20. Default: none at all. */
+  logprobs?: number;
+  /** The same for the tokens of the prompt. */
+  promptLogprobs?: number;
+  /** Lower runs first; equal ones first come, first served. Default 0. */
+  priority?: number;
+  /** Ends the request; what was generated so far stays valid. */
+  signal?: AbortSignal;
+}
+
+/** A token, its natural log probability under the unfiltered distribution, and its best rivals. */
+export interface TokenLogprob {
+  token: number;
+  /** The token's own bytes; concatenated over tokens they are the text's UTF-8. */
+  bytes: Uint8Array;
+  logprob: number;
+  /** Best first. */
+  top: readonly { token: number; bytes: Uint8Array; logprob: number }[];
+}
+
+/** Why a choice ended: an EOS or stop string, its length, or the caller. */
+export type FinishReason = "stop" | "length" | "cancelled";
+
+/** Token counts of a request. */
+export interface Usage {
+  promptTokens: number;
+  /** Prompt tokens whose KV was found in the prefix cache. */
+  cachedTokens: number;
+  completionTokens: number;
+}
+
+/** A piece of the answer. Chunks of different choices interleave. */
+export interface GenerateChunk {
+  /** Which choice, 0 to n - 1. */
+  index: number;
+  /** New text; whole characters only. May be empty while a character or stop string is undecided. */
+  text: string;
+  /** Tokens that became known with this chunk, in order. */
+  tokenIds: readonly number[];
+  /** One for each of `tokenIds` when `logprobs` was asked for. */
+  logprobs?: readonly TokenLogprob[];
+  /** Set in the last chunk of a choice. */
+  finishReason: FinishReason | null;
+  /** The stop string or token id that ended the choice, when one did. */
+  stopReason?: string | number;
+}
+
+/** One request in flight: iterate it for chunks. Leaving the loop early cancels the request. */
+export interface Generation extends AsyncIterable<GenerateChunk> {
+  /** The encoded prompt. */
+  readonly promptTokenIds: readonly number[];
+  /** Resolves before the first chunk: one entry per prompt token (null for the first) if asked for. */
+  readonly promptLogprobs: Promise<readonly (TokenLogprob | null)[] | null>;
+  /** Counts so far; final once iteration ends. completionTokens is over all choices. */
+  readonly usage: Usage;
+  /** Ends the request now. */
+  cancel(): void;
+}
+
+/** What is served. */
+export interface ModelInfo {
+  /** The name that clients use. */
+  id: string;
+  /** Unix seconds of loading. */
+  created: number;
+  architecture: string;
+  /** Weights' storage type. */
+  dtype: string;
+  parameters: number;
+  vocabSize: number;
+  /** Tokens of prompt and answer together. */
+  maxContext: number;
+  hasChatTemplate: boolean;
+}
+
+/** A snapshot of the engine's state and counters. */
+export interface EngineStats {
+  running: number;
+  waiting: number;
+  slots: number;
+  blocks: { total: number; active: number; cached: number; free: number };
+  steps: number;
+  generatedTokens: number;
+  promptTokens: number;
+  cachedTokens: number;
+  preemptions: number;
+  /** Milliseconds since the engine loop last turned. */
+  heartbeatAgeMs: number;
+}
+
+/** An engine: one model on one backend. */
+export interface Engine extends AsyncDisposable {
+  readonly model: ModelInfo;
+  /** Backend and SIMD target or device, e.g. "cpu/AVX3_SPR". */
+  readonly backend: string;
+  readonly kvMode: KvMode;
+  readonly slots: number;
+  readonly blockTokens: number;
+  /** KV memory in bytes. */
+  readonly kvBytes: number;
+  /**
+   * Starts a request. Rejects (on the call, not in the loop) with an InvalidRequestError when the request
+   * can never run, for example a prompt longer than the context.
+   */
+  generate(request: GenerateRequest): Promise<Generation>;
+  /** Encodes text. addSpecialTokens: as the model wants a prompt to start (BOS). Default true. */
+  encode(text: string, options?: { addSpecialTokens?: boolean }): number[];
+  /** Decodes ids. Default: special tokens are left out. */
+  decode(ids: readonly number[], options?: { skipSpecialTokens?: boolean }): string;
+  /** Renders messages through the chat template, with the generation prompt. */
+  renderChat(messages: readonly ChatMessage[]): string;
+  /** Bytes of one token. */
+  tokenBytes(id: number): Uint8Array;
+  stats(): EngineStats;
+  /** Ends all requests as cancelled and frees everything. */
+  close(): Promise<void>;
+}
