@@ -1,0 +1,16 @@
+/**
+ * The native library: its records, functions and errors. The only folder that calls `Deno.dlopen`.
+ *
+ * @module
+ */
+export { NativeError } from "./errors.ts";
+export * from "./layout.ts";
+export { type Backend, libraryPath } from "./library_path.ts";
+export {
+  NativeEngine,
+  type NativeEngineConfig,
+  type NativeEngineInfo,
+  NativeLibrary,
+  NativeModel,
+  type NativeModelTables,
+} from "./native.ts";
