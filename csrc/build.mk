@@ -1,0 +1,64 @@
+# The native library and its tests. Included by the top Makefile.
+#
+#   make build/libkvrm_cpu.so     the CPU backend
+#   make native-test              each csrc/**/*_test.cc is a binary; runs them all
+#   make native-test-sanitized    the same under AddressSanitizer and UndefinedBehaviorSanitizer
+#   make native-test-tsan         the same under ThreadSanitizer
+#   make native-bench             each csrc/**/*_bench.cc
+#
+# Each test binary ends with "native: N passed, M failed" (csrc/common/test.h).
+
+CXX ?= g++
+comma := ,
+NATIVE_FLAGS := -std=c++20 -Wall -Wextra -ffp-contract=off -fvisibility=hidden -fPIC -pthread -MMD -MP $(CXXFLAGS)
+NATIVE_LIBS := $(shell pkg-config --libs-only-L libhwy 2>/dev/null) -l:libhwy.a
+
+NATIVE_ALL := $(shell find csrc -name '*.cc' -not -path 'csrc/cuda/*' | sort)
+NATIVE_TEST_SRC := $(filter %_test.cc,$(NATIVE_ALL))
+NATIVE_BENCH_SRC := $(filter %_bench.cc,$(NATIVE_ALL))
+NATIVE_SRC := $(filter-out %_test.cc %_bench.cc %_fuzz.cc,$(NATIVE_ALL))
+
+# $(1) name of the variant, $(2) its objects' folder, $(3) its flags
+define native_variant
+$(2)/%.o: csrc/%.cc csrc/build.mk
+	@mkdir -p $$(@D)
+	$$(CXX) $$(NATIVE_FLAGS) $(3) -c $$< -o $$@
+
+$(2)/libkvrm_cpu.a: $$(NATIVE_SRC:csrc/%.cc=$(2)/%.o)
+	@rm -f $$@
+	ar rcs $$@ $$^
+
+$(2)/%_test: $(2)/%_test.o $(2)/libkvrm_cpu.a
+	$$(CXX) $(3) -pthread -o $$@ $$^ $$(NATIVE_LIBS)
+
+$(2)/%_bench: $(2)/%_bench.o $(2)/libkvrm_cpu.a
+	$$(CXX) $(3) -pthread -o $$@ $$^ $$(NATIVE_LIBS)
+
+.PRECIOUS: $(2)/%.o
+-include $$(NATIVE_ALL:csrc/%.cc=$(2)/%.d)
+endef
+
+$(eval $(call native_variant,plain,build/obj,-O3 -g1))
+$(eval $(call native_variant,san,build/san,-O1 -g -fno-omit-frame-pointer -fsanitize=address$(comma)undefined -fno-sanitize-recover=undefined))
+$(eval $(call native_variant,tsan,build/tsan,-O1 -g -fsanitize=thread))
+
+build/libkvrm_cpu.so: $(NATIVE_SRC:csrc/%.cc=build/obj/%.o) csrc/exports.map
+	$(CXX) -shared -pthread -static-libstdc++ -static-libgcc -Wl,--version-script=csrc/exports.map -Wl,--gc-sections \
+	  -Wl,-z,defs -o $@.tmp $(filter %.o,$^) $(NATIVE_LIBS)
+	@mv $@.tmp $@
+
+# Runs every binary, says which failed, and fails at the end when one did.
+native_run = @failed=0; for t in $(1); do echo "\# $$t"; $(2) $$t || failed=1; done; exit $$failed
+
+.PHONY: native-test native-test-sanitized native-test-tsan native-bench
+native-test: $(NATIVE_TEST_SRC:csrc/%.cc=build/obj/%)
+	$(call native_run,$^)
+
+native-test-sanitized: $(NATIVE_TEST_SRC:csrc/%.cc=build/san/%)
+	$(call native_run,$^)
+
+native-test-tsan: $(NATIVE_TEST_SRC:csrc/%.cc=build/tsan/%)
+	$(call native_run,$^)
+
+native-bench: $(NATIVE_BENCH_SRC:csrc/%.cc=build/obj/%)
+	$(call native_run,$^)
