@@ -1,1 +1,66 @@
+# Everything a newcomer needs: `make serve` and `make test`. `make help` lists the rest.
+
+.DEFAULT_GOAL := help
+
+# Recipes find the project's own Deno first (scripts/bootstrap.sh puts it there).
+export PATH := $(CURDIR)/.deno/bin:$(PATH)
+ifneq ($(CI),)
+export NO_COLOR := 1
+endif
+
+# Compile in parallel unless make was already told how.
+SUBMAKE = $(MAKE) --no-print-directory $(if $(filter -j%,$(MAKEFLAGS)),,-j$(shell nproc))
+GATE = deno run --no-prompt --allow-run --allow-read --allow-env --allow-write=build scripts/gate.ts
+
+.PHONY: help
+help: ## List these targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' Makefile
+
+.PHONY: serve
+serve: native ## Serve a model over HTTP; MODEL=folder HOST=127.0.0.1 PORT=8000 ARGS="--flags" pass through
+	@scripts/serve.sh
+
+.PHONY: native
+native: setup ## Build build/libkvrm_cpu.so
+	@$(SUBMAKE) build/libkvrm_cpu.so
+
+.PHONY: setup
+setup: ## Get what is missing: Deno, Debian packages, npm packages
+	@scripts/bootstrap.sh deno packages deps
+
+.PHONY: test
+test: native ## Run every test: TypeScript, end to end, native, native under sanitizers
+	@$(GATE) tests
+
+.PHONY: test-ts
+test-ts: native ## Run the TypeScript tests; ARGS="--filter BlockPager runtime/" goes to deno test
+	@$(GATE) deno -- $(ARGS)
+
+.PHONY: lint
+lint: setup ## Check formatting and lint, of TypeScript, C++ and shell
+	@$(GATE) format lint clang-format shellcheck
+
+.PHONY: check
+check: setup ## Check types, the lock file and the docs of mod.ts
+	@$(GATE) types lock docs
+
+.PHONY: fmt
+fmt: setup ## Format TypeScript, Markdown and C++ in place
+	@deno fmt --quiet
+	@if command -v clang-format >/dev/null; then \
+	  find csrc -name '*.h' -o -name '*.cc' -o -name '*.cu' -o -name '*.cuh' | xargs clang-format -i; \
+	else echo "C++ left as it is: clang-format is not installed"; fi
+
+.PHONY: bench
+bench: native ## Run the benchmarks; ARGS goes to them
+	@deno task bench $(ARGS)
+
+.PHONY: clean
+clean: ## Remove what was built
+	rm -rf build
+
+.PHONY: distclean
+distclean: clean ## Remove what was built and what was fetched
+	rm -rf .deno
+
 include csrc/build.mk
