@@ -1,0 +1,380 @@
+/**
+ * The engine as its callers see it: requests in, chunks out. It encodes prompts, hands them to the worker
+ * that the loop lives in, and turns the tokens that come back into text.
+ *
+ * @module
+ */
+import { EngineError, InvalidRequestError } from "./errors.ts";
+import { EngineGeneration } from "./generation.ts";
+import type { Choice } from "./generation.ts";
+import { type LoadedModel, loadModelFolder } from "./model/folder.ts";
+import { resolveModel } from "./model/hub.ts";
+import { type EngineOptions, type EngineSizes, engineSizes } from "./options.ts";
+import { Command, Control, Event, putSubmit, Stat, type Submission, submitWords } from "./protocol.ts";
+import { Ring } from "./ring.ts";
+import type {
+  ChatMessage,
+  Engine,
+  EngineStats,
+  GenerateRequest,
+  Generation,
+  KvMode,
+  ModelInfo,
+  TokenLogprob,
+} from "./types.ts";
+import { checkRequest } from "./request.ts";
+import type { WorkerMessage, WorkerStart } from "./worker.ts";
+
+/** Words of the ring of events: a second's worth of tokens for a slow main thread. */
+const EVENT_RING_WORDS = 1 << 18;
+const DEFAULT_MAX_QUEUE = 1024;
+/** A worker that has not turned its loop for this long is taken for dead. */
+const HEARTBEAT_LIMIT_MS = 15_000;
+
+/**
+ * Loads a model and starts an engine for it.
+ *
+ * @throws {ModelError} when the model's files are missing or wrong
+ * @throws {InvalidRequestError} when an option is
+ * @throws {EngineError} when the native library cannot be loaded or refuses the model
+ */
+export async function createEngine(options: EngineOptions): Promise<Engine> {
+  const folder = await resolveModel(options.model);
+  const model = await loadModelFolder(folder, options.modelId === undefined ? {} : { id: options.modelId });
+  const sizes = engineSizes(options, model.tables, model.dtype);
+  const engine = new WorkerEngine(model, sizes, options);
+  await engine.started;
+  return engine;
+}
+
+class WorkerEngine implements Engine {
+  readonly model: ModelInfo;
+  readonly kvMode: KvMode;
+  readonly slots: number;
+  readonly blockTokens: number;
+  readonly kvBytes: number;
+  readonly started: Promise<void>;
+  #backend = "";
+  readonly #loaded: LoadedModel;
+  readonly #sizes: EngineSizes;
+  readonly #maxQueue: number;
+  readonly #worker: Worker;
+  readonly #commands: Ring;
+  readonly #events: Ring;
+  readonly #control: Int32Array;
+  readonly #stats: Float64Array;
+  readonly #choices = new Map<number, Choice>();
+  readonly #stopped: Promise<void>;
+  #onStopped: () => void = () => {};
+  #nextId = 1;
+  #state: "starting" | "running" | "closing" | "failed" = "starting";
+  #failure: EngineError | null = null;
+  /** Serialises submissions that must wait for room on the ring. */
+  #submitting: Promise<void> = Promise.resolve();
+
+  constructor(model: LoadedModel, sizes: EngineSizes, options: EngineOptions) {
+    this.#loaded = model;
+    this.#sizes = sizes;
+    this.#maxQueue = options.maxQueue ?? DEFAULT_MAX_QUEUE;
+    this.kvMode = sizes.kvMode;
+    this.slots = sizes.native.slots;
+    this.blockTokens = sizes.native.blockTokens;
+    this.kvBytes = sizes.blockBytes * sizes.native.numBlocks;
+    this.model = {
+      id: model.id,
+      created: Math.floor(Date.now() / 1000),
+      architecture: model.architecture,
+      dtype: model.dtype,
+      parameters: model.parameters,
+      vocabSize: model.tables.config.vocab,
+      maxContext: sizes.maxContext,
+      hasChatTemplate: model.chatTemplate !== null,
+    };
+    const start: WorkerStart = {
+      tables: model.tables,
+      sizes,
+      libraryPath: options.libraryPath,
+      commands: Ring.allocate(Math.max(1 << 16, 2 * sizes.maxContext + 4096)),
+      events: Ring.allocate(EVENT_RING_WORDS),
+      control: new SharedArrayBuffer(Control.WORDS * 4),
+      stats: new SharedArrayBuffer(Stat.COUNT * 8),
+    };
+    this.#commands = new Ring(start.commands);
+    this.#events = new Ring(start.events);
+    this.#control = new Int32Array(start.control);
+    this.#stats = new Float64Array(start.stats);
+    this.#stopped = new Promise((resolve) => this.#onStopped = resolve);
+    this.#worker = new Worker(import.meta.resolve("./worker.ts"), { type: "module", name: "kvrm-engine" });
+    this.started = this.#start(start);
+  }
+
+  get backend(): string {
+    return this.#backend;
+  }
+
+  #start(start: WorkerStart): Promise<void> {
+    return new Promise((resolve, reject) => {
+      const fail = (message: string, cause?: unknown) => {
+        const error = new EngineError(message, "failed", { cause });
+        reject(error);
+        this.#fail(error);
+      };
+      this.#worker.onmessage = ({ data }: MessageEvent<WorkerMessage>) => {
+        if (data.type === "ready") {
+          this.#backend = data.backend;
+          this.#state = "running";
+          this.#pump();
+          resolve();
+        } else if (data.type === "failed") fail(data.message, data.code);
+        else this.#onStopped();
+      };
+      this.#worker.onerror = (event) => {
+        event.preventDefault();
+        fail(`the engine's worker failed: ${event.message}`);
+      };
+      this.#worker.postMessage(start);
+    });
+  }
+
+  // deno-lint-ignore require-await -- rejects instead of throwing, as the interface promises
+  async generate(request: GenerateRequest): Promise<Generation> {
+    if (this.#state !== "running") {
+      throw this.#failure ?? new EngineError("the engine is closed", "closed");
+    }
+    const prompt = this.#promptIds(request);
+    const plan = checkRequest(request, prompt, {
+      maxContext: this.#sizes.maxContext,
+      vocab: this.#loaded.tables.config.vocab,
+      defaults: this.#loaded.defaults,
+      eosTokenIds: this.#loaded.eosTokenIds,
+    });
+    if (this.#choices.size + plan.n > this.#maxQueue) {
+      throw new EngineError(
+        `the queue holds ${this.#choices.size} requests of at most ${this.#maxQueue}; try again later`,
+        "overloaded",
+      );
+    }
+    const generation = new EngineGeneration(prompt, {
+      promptLogprobs: plan.base.promptLogprobs > 0,
+      onCancel: (cancelled) => this.#cancel(cancelled),
+    });
+    const tokenizer = this.#loaded.tokenizer;
+    const submissions: Submission[] = [];
+    const first = this.#nextId;
+    for (let index = 0; index < plan.n; index++) {
+      const id = this.#nextId++;
+      const choice = generation.addChoice({
+        id,
+        index,
+        detokenizer: tokenizer.detokenizer({ prompt }),
+        stop: request.stop ?? [],
+        stopTokens: plan.base.stopTokens,
+      });
+      this.#choices.set(id, choice);
+      submissions.push({
+        ...plan.base,
+        ...plan.seed(index),
+        id,
+        parent: index === 0 ? -1 : first,
+        promptLogprobs: index === 0 ? plan.base.promptLogprobs : 0,
+      });
+    }
+    const signal = request.signal;
+    if (signal?.aborted) generation.cancel();
+    else {
+      signal?.addEventListener("abort", () => generation.cancel(), { once: true });
+      this.#submit(submissions);
+    }
+    return generation;
+  }
+
+  #promptIds(request: GenerateRequest): number[] {
+    const { prompt, messages } = request;
+    if ((prompt === undefined) === (messages === undefined)) {
+      throw new InvalidRequestError("give either prompt or messages", "prompt");
+    }
+    if (messages) return this.encode(this.renderChat(messages), { addSpecialTokens: false });
+    return typeof prompt === "string" ? this.encode(prompt) : [...prompt!];
+  }
+
+  /** Puts submissions on the ring in order, waiting for room where need be. */
+  #submit(submissions: Submission[]): void {
+    this.#submitting = this.#submitting.then(async () => {
+      for (const submission of submissions) {
+        const words = submitWords(submission);
+        while (!this.#commands.hasRoom(words)) {
+          this.#commands.publish();
+          await new Promise((resolve) => setTimeout(resolve, 1));
+          if (this.#state !== "running") return;
+        }
+        if (this.#choices.has(submission.id)) putSubmit(this.#commands, submission);
+      }
+      this.#commands.publish();
+    });
+  }
+
+  #cancel(generation: EngineGeneration): void {
+    for (const choice of generation.choices) {
+      if (!choice.finished) this.#cancelChoice(choice);
+    }
+  }
+
+  #cancelChoice(choice: Choice): void {
+    this.#choices.delete(choice.id);
+    this.#submitting = this.#submitting.then(async () => {
+      while (!this.#commands.hasRoom(2)) await new Promise((resolve) => setTimeout(resolve, 1));
+      this.#commands.put(Command.CANCEL);
+      this.#commands.put(choice.id);
+      this.#commands.publish();
+    });
+  }
+
+  /** Takes events off the ring until the engine ends. */
+  async #pump(): Promise<void> {
+    while (this.#state === "running") {
+      if (this.#events.available === 0) {
+        await this.#events.waitAsync(1000);
+        if (this.#heartbeatAge() > HEARTBEAT_LIMIT_MS) {
+          this.#fail(
+            new EngineError(
+              `the engine's worker has not answered for ${HEARTBEAT_LIMIT_MS / 1000} s`,
+              "failed",
+            ),
+          );
+        }
+        continue;
+      }
+      while (this.#events.available > 0) this.#takeEvent();
+      this.#events.release();
+    }
+  }
+
+  #takeEvent(): void {
+    const ring = this.#events;
+    const tag = ring.take();
+    const choice = this.#choices.get(ring.take());
+    switch (tag) {
+      case Event.ADMITTED: {
+        const cached = ring.take();
+        if (choice?.index === 0) choice.generation.usage.cachedTokens = cached;
+        break;
+      }
+      case Event.TOKEN: {
+        const token = ring.take();
+        const finish = ring.take();
+        const logprob = this.#takeLogprob(token, choice);
+        if (!choice) break;
+        const stopped = choice.token(token, finish, logprob);
+        if (stopped && finish === 0) this.#cancelChoice(choice);
+        else if (finish !== 0) this.#choices.delete(choice.id);
+        break;
+      }
+      case Event.PROMPT_TOKEN: {
+        const position = ring.take();
+        const logprob = this.#takeLogprob(choice?.generation.promptTokenIds[position] ?? 0, choice);
+        if (choice && logprob) choice.generation.promptToken(position, logprob);
+        break;
+      }
+      case Event.ENDED: {
+        const finish = ring.take();
+        if (choice) this.#choices.delete(choice.id);
+        choice?.end(finish);
+        break;
+      }
+    }
+  }
+
+  /** Takes log probability and alternatives; NaN says that none were asked for. */
+  #takeLogprob(token: number, choice: Choice | undefined): TokenLogprob | undefined {
+    const ring = this.#events;
+    const logprob = ring.takeFloat();
+    const count = ring.take();
+    if (!choice || Number.isNaN(logprob)) {
+      for (let i = 0; i < 2 * count; i++) ring.take();
+      return undefined;
+    }
+    const tokenizer = this.#loaded.tokenizer;
+    const top: TokenLogprob["top"][number][] = [];
+    for (let i = 0; i < count; i++) {
+      const id = ring.take();
+      top.push({ token: id, bytes: tokenizer.tokenBytes(id), logprob: ring.takeFloat() });
+    }
+    return { token, bytes: tokenizer.tokenBytes(token), logprob, top };
+  }
+
+  #fail(error: EngineError): void {
+    if (this.#state === "failed") return;
+    this.#state = "failed";
+    this.#failure = error;
+    const choices = [...this.#choices.values()];
+    this.#choices.clear();
+    for (const choice of choices) choice.generation.fail(error);
+    this.#worker.terminate();
+    this.#onStopped();
+  }
+
+  encode(text: string, options?: { addSpecialTokens?: boolean }): number[] {
+    return this.#loaded.tokenizer.encode(text, options);
+  }
+
+  decode(ids: readonly number[], options?: { skipSpecialTokens?: boolean }): string {
+    return this.#loaded.tokenizer.decode(ids, options);
+  }
+
+  renderChat(messages: readonly ChatMessage[]): string {
+    const template = this.#loaded.chatTemplate;
+    if (!template) {
+      throw new InvalidRequestError(
+        `the model ${this.model.id} has no chat template; use a plain prompt`,
+        "messages",
+        "no_chat_template",
+      );
+    }
+    return template.render(messages);
+  }
+
+  tokenBytes(id: number): Uint8Array {
+    return this.#loaded.tokenizer.tokenBytes(id);
+  }
+
+  #heartbeatAge(): number {
+    return ((Date.now() | 0) - Atomics.load(this.#control, Control.HEARTBEAT)) | 0;
+  }
+
+  stats(): EngineStats {
+    const stats = this.#stats;
+    return {
+      running: stats[Stat.RUNNING]!,
+      waiting: stats[Stat.WAITING]!,
+      slots: this.slots,
+      blocks: {
+        total: this.#sizes.native.numBlocks,
+        active: stats[Stat.BLOCKS_ACTIVE]!,
+        cached: stats[Stat.BLOCKS_CACHED]!,
+        free: stats[Stat.BLOCKS_FREE]!,
+      },
+      steps: stats[Stat.STEPS]!,
+      generatedTokens: stats[Stat.GENERATED]!,
+      promptTokens: stats[Stat.PROMPT]!,
+      cachedTokens: stats[Stat.CACHED]!,
+      preemptions: stats[Stat.PREEMPTIONS]!,
+      heartbeatAgeMs: this.#heartbeatAge(),
+    };
+  }
+
+  async close(): Promise<void> {
+    if (this.#state === "running") {
+      for (const choice of [...this.#choices.values()]) choice.generation.cancel();
+      this.#state = "closing";
+      Atomics.store(this.#control, Control.STOP, 1);
+      this.#commands.put(Command.CANCEL); // wakes an idle worker
+      this.#commands.put(0);
+      this.#commands.publish();
+    }
+    await this.#stopped;
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+}

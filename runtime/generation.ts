@@ -1,0 +1,183 @@
+/**
+ * A request in flight, on the server's side: tokens in, chunks of text out.
+ *
+ * @module
+ */
+import { EngineError } from "./errors.ts";
+import type { Detokenizer } from "./model/detokenizer.ts";
+import { StopMatcher } from "./model/stop.ts";
+import { Finish } from "./loop.ts";
+import type { FinishReason, GenerateChunk, Generation, TokenLogprob, Usage } from "./types.ts";
+
+const FINISH_REASONS: Readonly<Record<number, FinishReason>> = {
+  [Finish.STOP]: "stop",
+  [Finish.LENGTH]: "length",
+  [Finish.CANCELLED]: "cancelled",
+};
+
+/** What one choice needs to turn tokens into text. */
+export interface ChoiceOptions {
+  id: number;
+  index: number;
+  detokenizer: Detokenizer;
+  stop: readonly string[];
+  /** Ids that end the choice and are not part of its text. */
+  stopTokens: Int32Array;
+}
+
+/** One choice of a generation. */
+export class Choice {
+  readonly id: number;
+  readonly index: number;
+  readonly generation: EngineGeneration;
+  readonly #detokenizer: Detokenizer;
+  readonly #stops: StopMatcher | null;
+  readonly #stopTokens: Int32Array;
+  finished = false;
+
+  constructor(generation: EngineGeneration, options: ChoiceOptions) {
+    this.generation = generation;
+    this.id = options.id;
+    this.index = options.index;
+    this.#detokenizer = options.detokenizer;
+    this.#stops = options.stop.length > 0 ? new StopMatcher(options.stop) : null;
+    this.#stopTokens = options.stopTokens;
+  }
+
+  /** Takes a token; returns true when a stop string has just ended the choice. */
+  token(token: number, finish: number, logprob: TokenLogprob | undefined): boolean {
+    const endsHere = finish === Finish.STOP && this.#stopTokens.includes(token);
+    let text = endsHere ? "" : this.#detokenizer.push(token);
+    if (finish !== Finish.NONE) text += this.#detokenizer.finish();
+    if (this.#stops) {
+      text = this.#stops.push(text);
+      if (this.#stops.matched === null && finish !== Finish.NONE) text += this.#stops.finish();
+    }
+    const matched = this.#stops?.matched ?? null;
+    const reason = matched !== null ? "stop" : FINISH_REASONS[finish] ?? null;
+    const chunk: GenerateChunk = { index: this.index, text, tokenIds: [token], finishReason: reason };
+    if (logprob) chunk.logprobs = [logprob];
+    if (matched !== null) chunk.stopReason = matched;
+    else if (endsHere) chunk.stopReason = token;
+    if (reason !== null) this.finished = true;
+    this.generation.push(chunk);
+    return matched !== null;
+  }
+
+  /** Ends the choice without a token. */
+  end(finish: number): void {
+    if (this.finished) return;
+    this.finished = true;
+    let text = this.#detokenizer.finish();
+    if (this.#stops) text = this.#stops.push(text) + this.#stops.finish();
+    this.generation.push({
+      index: this.index,
+      text,
+      tokenIds: [],
+      finishReason: FINISH_REASONS[finish] ?? "cancelled",
+    });
+  }
+}
+
+/** The engine's implementation of a request in flight. */
+export class EngineGeneration implements Generation {
+  readonly promptTokenIds: readonly number[];
+  readonly promptLogprobs: Promise<readonly (TokenLogprob | null)[] | null>;
+  readonly usage: Usage;
+  readonly choices: Choice[] = [];
+  readonly #onCancel: (generation: EngineGeneration) => void;
+  readonly #scored: (TokenLogprob | null)[] | null;
+  #scoredCount = 0;
+  #resolveScored: (value: readonly (TokenLogprob | null)[] | null) => void = () => {};
+  #rejectScored: (error: Error) => void = () => {};
+  #queue: GenerateChunk[] = [];
+  #read = 0;
+  #open = 0;
+  #error: Error | null = null;
+  #wake: (() => void) | null = null;
+
+  constructor(
+    promptTokenIds: readonly number[],
+    options: { promptLogprobs: boolean; onCancel: (generation: EngineGeneration) => void },
+  ) {
+    this.promptTokenIds = promptTokenIds;
+    this.usage = { promptTokens: promptTokenIds.length, cachedTokens: 0, completionTokens: 0 };
+    this.#onCancel = options.onCancel;
+    if (options.promptLogprobs) {
+      this.#scored = new Array<TokenLogprob | null>(promptTokenIds.length).fill(null);
+      this.promptLogprobs = new Promise((resolve, reject) => {
+        this.#resolveScored = resolve;
+        this.#rejectScored = reject;
+      });
+      // Whoever does not ask for them must not die of an unhandled rejection.
+      this.promptLogprobs.catch(() => {});
+      if (promptTokenIds.length <= 1) this.#resolveScored(this.#scored);
+    } else {
+      this.#scored = null;
+      this.promptLogprobs = Promise.resolve(null);
+    }
+  }
+
+  addChoice(options: ChoiceOptions): Choice {
+    const choice = new Choice(this, options);
+    this.choices.push(choice);
+    this.#open++;
+    return choice;
+  }
+
+  get finished(): boolean {
+    return this.#open === 0 || this.#error !== null;
+  }
+
+  push(chunk: GenerateChunk): void {
+    this.#queue.push(chunk);
+    this.usage.completionTokens += chunk.tokenIds.length;
+    if (chunk.finishReason !== null) this.#open--;
+    this.#wake?.();
+  }
+
+  promptToken(position: number, logprob: TokenLogprob): void {
+    const scored = this.#scored;
+    // After a preemption the prompt is computed again.
+    if (!scored || scored[position] !== null) return;
+    scored[position] = logprob;
+    if (++this.#scoredCount === scored.length - 1) this.#resolveScored(scored);
+  }
+
+  fail(error: Error): void {
+    if (this.finished) return;
+    this.#error = error;
+    this.#rejectScored(error);
+    this.#wake?.();
+  }
+
+  cancel(): void {
+    if (this.finished) return;
+    this.#onCancel(this);
+    for (const choice of this.choices) choice.end(Finish.CANCELLED);
+    this.#rejectScored(new EngineError("the request was cancelled", "closed"));
+  }
+
+  [Symbol.asyncIterator](): AsyncIterator<GenerateChunk> {
+    return {
+      next: async () => {
+        while (this.#read === this.#queue.length) {
+          if (this.#error) throw this.#error;
+          if (this.#open === 0) return { value: undefined, done: true };
+          await new Promise<void>((resolve) => this.#wake = resolve);
+          this.#wake = null;
+        }
+        const value = this.#queue[this.#read++]!;
+        if (this.#read === this.#queue.length) {
+          this.#queue.length = 0;
+          this.#read = 0;
+        }
+        return { value, done: false };
+      },
+      return: () => {
+        this.cancel();
+        return Promise.resolve({ value: undefined, done: true });
+      },
+    };
+  }
+}

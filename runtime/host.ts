@@ -1,0 +1,50 @@
+/**
+ * Puts an engine together: library, model, native engine, pager, scheduler, loop. Used by the worker, and
+ * by tests and benchmarks that want the loop in their own thread.
+ *
+ * @module
+ */
+import { libraryPath, NativeEngine, NativeLibrary, NativeModel } from "../ffi/mod.ts";
+import { Descriptor } from "./descriptor.ts";
+import { BlockPager } from "./kv/mod.ts";
+import { EngineLoop, type LoopSink } from "./loop.ts";
+import type { ModelTables } from "./model/folder.ts";
+import type { EngineSizes } from "./options.ts";
+import { Scheduler } from "./scheduler.ts";
+
+/** All parts of one engine in the calling thread. */
+export class EngineHost implements Disposable {
+  readonly library: NativeLibrary;
+  readonly model: NativeModel;
+  readonly engine: NativeEngine;
+  readonly pager: BlockPager;
+  readonly scheduler: Scheduler;
+  readonly descriptor: Descriptor;
+  readonly loop: EngineLoop;
+
+  /** @throws {NativeError} what the library refuses; nothing stays allocated */
+  constructor(tables: ModelTables, sizes: EngineSizes, sink: LoopSink, library?: string) {
+    using undo = new DisposableStack();
+    this.library = undo.use(new NativeLibrary(libraryPath("cpu", library)));
+    this.model = undo.use(this.library.loadModel(tables));
+    this.engine = undo.use(this.model.createEngine(sizes.native));
+    this.pager = new BlockPager(sizes.pager);
+    this.scheduler = new Scheduler(this.pager, sizes.scheduler);
+    this.descriptor = new Descriptor(this.engine.info, sizes.native);
+    this.loop = new EngineLoop({
+      engine: this.engine,
+      pager: this.pager,
+      scheduler: this.scheduler,
+      descriptor: this.descriptor,
+      sink,
+      slots: sizes.native.slots,
+    });
+    undo.move();
+  }
+
+  [Symbol.dispose](): void {
+    this.engine[Symbol.dispose]();
+    this.model[Symbol.dispose]();
+    this.library[Symbol.dispose]();
+  }
+}

@@ -1,0 +1,275 @@
+/**
+ * The engine's loop, one turn at a time: take the finished step's results, plan the next step while one
+ * runs, commit it, wait for the older one. It is always one step ahead of what it knows: the sampled token
+ * of a step feeds the next inside the native library, so planning never waits for it, and an
+ * end-of-sequence costs one token that is thrown away.
+ *
+ * @module
+ */
+import { KVRM, type NativeEngine, RESULT_HEADER, ROW_RESULT, SLOT_RESULT, TOP } from "../ffi/mod.ts";
+import { Descriptor } from "./descriptor.ts";
+import type { BlockPager } from "./kv/mod.ts";
+import { type Scheduler, StepPlan } from "./scheduler.ts";
+import { type Sequence, State } from "./sequence.ts";
+
+/** Why a sequence ended; travels over the ring as a number. */
+export const Finish = { NONE: 0, STOP: 1, LENGTH: 2, CANCELLED: 3 } as const;
+
+/** Log probabilities as they lie in a result: `count` records of kvrm_top from word `at` on. */
+export interface Tops {
+  readonly u32: Uint32Array;
+  readonly f32: Float32Array;
+}
+
+/** Who hears what the loop finds out. Called in order; must not keep `tops`. */
+export interface LoopSink {
+  /** A sequence got its slot; so many of its prompt's tokens came from the prefix cache. */
+  admitted(sequence: Sequence): void;
+  /** A token, and how the sequence ended with it, if it did. `tops` lie at word `at`, `count` of them. */
+  token(
+    sequence: Sequence,
+    token: number,
+    finish: number,
+    logprob: number,
+    tops: Tops,
+    at: number,
+    count: number,
+  ): void;
+  /** The log probability of the prompt's token at `position`. */
+  promptToken(
+    sequence: Sequence,
+    position: number,
+    logprob: number,
+    tops: Tops,
+    at: number,
+    count: number,
+  ): void;
+  /** A sequence ended without a token. */
+  ended(sequence: Sequence, finish: number): void;
+}
+
+/** Counters and last step's timings, updated in place. */
+export interface LoopStats {
+  steps: number;
+  mixedSteps: number;
+  generatedTokens: number;
+  /** Prompt tokens computed, those computed again after a preemption included. */
+  promptTokens: number;
+  groups: number;
+  moves: number;
+  /** Milliseconds. */
+  lastPlanMs: number;
+  lastExecMs: number;
+}
+
+/** What the loop is built from. */
+export interface LoopParts {
+  engine: NativeEngine;
+  pager: BlockPager;
+  scheduler: Scheduler;
+  descriptor: Descriptor;
+  sink: LoopSink;
+  slots: number;
+}
+
+const STEPS_AHEAD = 2;
+
+/** One engine's loop; whoever owns it calls {@link EngineLoop.turn} again and again. */
+export class EngineLoop {
+  readonly #engine: NativeEngine;
+  readonly #pager: BlockPager;
+  readonly #scheduler: Scheduler;
+  readonly #descriptor: Descriptor;
+  readonly #sink: LoopSink;
+  readonly #plans: StepPlan[] = [];
+  readonly #result: Uint8Array<ArrayBuffer>;
+  readonly #tops: Tops;
+  readonly #slotsAt: number;
+  readonly #topsAt: number;
+  readonly #rowsAt: number;
+  readonly #rowTopsAt: number;
+  readonly #onAdmit: (sequence: Sequence) => void;
+  #committed = 0;
+  #completed = 0;
+  readonly stats: LoopStats = {
+    steps: 0,
+    mixedSteps: 0,
+    generatedTokens: 0,
+    promptTokens: 0,
+    groups: 0,
+    moves: 0,
+    lastPlanMs: 0,
+    lastExecMs: 0,
+  };
+
+  constructor(parts: LoopParts) {
+    this.#engine = parts.engine;
+    this.#pager = parts.pager;
+    this.#scheduler = parts.scheduler;
+    this.#descriptor = parts.descriptor;
+    this.#sink = parts.sink;
+    for (let i = 0; i < STEPS_AHEAD; i++) this.#plans.push(new StepPlan(parts.slots));
+    const info = parts.engine.info;
+    this.#result = new Uint8Array(info.result_bytes);
+    const buffer = this.#result.buffer;
+    this.#tops = { u32: new Uint32Array(buffer), f32: new Float32Array(buffer) };
+    this.#slotsAt = info.result_slots_offset / 4;
+    this.#topsAt = info.result_slot_tops_offset / 4;
+    this.#rowsAt = info.result_rows_offset / 4;
+    this.#rowTopsAt = info.result_row_tops_offset / 4;
+    this.#onAdmit = (sequence) => this.#sink.admitted(sequence);
+  }
+
+  /** Whether nothing runs and nothing waits. */
+  get idle(): boolean {
+    return this.#committed === this.#completed && this.#scheduler.running.length === 0 &&
+      this.#scheduler.waiting.length === 0;
+  }
+
+  /** The last committed step. */
+  get lastStep(): number {
+    return this.#committed;
+  }
+
+  /** Queues a sequence. */
+  submit(sequence: Sequence): void {
+    this.#scheduler.submit(sequence);
+  }
+
+  /** Ends a sequence now: its slot is free for the next step, its blocks once the running ones are done. */
+  cancel(sequence: Sequence): void {
+    if (sequence.state === State.FINISHED) return;
+    this.#scheduler.finish(sequence, this.#committed);
+    this.#sink.ended(sequence, Finish.CANCELLED);
+  }
+
+  /**
+   * One turn. Returns false when there was nothing to do at all, or the step in flight did not finish
+   * within `timeoutUs`.
+   *
+   * @throws {NativeError} when the library refuses a descriptor or a step fails: the engine is lost
+   */
+  turn(timeoutUs: number): boolean {
+    let committed = false;
+    if (this.#committed - this.#completed < STEPS_AHEAD) committed = this.#commitNext();
+    const inFlight = this.#committed - this.#completed;
+    // With one step in flight and a next one just planned behind it, wait; with only a first one
+    // committed, go round again and plan behind it.
+    if (inFlight === 0) return false;
+    if (committed && inFlight < STEPS_AHEAD) return true;
+    if (!this.#engine.wait(timeoutUs, this.#result)) return committed;
+    this.#completed++;
+    this.#pager.completed(this.#completed);
+    this.#apply(this.#plans[this.#completed % STEPS_AHEAD]!);
+    return true;
+  }
+
+  #commitNext(): boolean {
+    const start = performance.now();
+    const step = this.#committed + 1;
+    const plan = this.#plans[step % STEPS_AHEAD]!;
+    this.#scheduler.plan(plan, step, this.#onAdmit);
+    if (plan.empty) return false;
+    this.#pager.planMoves(this.#scheduler.maps, step);
+    this.#descriptor.fill(plan, this.#pager);
+    this.stats.lastPlanMs = performance.now() - start;
+    this.#engine.commit(this.#descriptor.bytes);
+    this.#committed = step;
+    this.#advance(plan);
+    return true;
+  }
+
+  /** Books what the committed step will have done. */
+  #advance(plan: StepPlan): void {
+    for (let i = 0; i < plan.decodeCount; i++) {
+      const sequence = plan.sequences[plan.decodeSlots[i]!]!;
+      sequence.scheduled++;
+      sequence.pending++;
+    }
+    for (let i = 0; i < plan.segmentCount; i++) {
+      const slot = plan.segmentSlots[i]!;
+      const sequence = plan.sequences[slot]!;
+      sequence.scheduled += plan.segmentCounts[i]!;
+      sequence.pending += plan.samples[slot]!;
+      this.#publish(sequence);
+    }
+    this.stats.steps++;
+    if (plan.shape > 0) this.stats.mixedSteps++;
+    this.stats.promptTokens += plan.tokenCount;
+    this.stats.groups += this.#descriptor.groups;
+    this.stats.moves += this.#descriptor.moves;
+  }
+
+  #apply(plan: StepPlan): void {
+    const u32 = this.#tops.u32;
+    this.stats.lastExecMs = u32[RESULT_HEADER.exec_us]! / 1000;
+    if (u32[RESULT_HEADER.num_rows]! > 0) this.#applyRows(plan);
+    for (let slot = 0; slot < plan.sequences.length; slot++) {
+      if (plan.samples[slot] === 1) this.#applySample(plan.sequences[slot]!, slot);
+    }
+    for (let i = 0; i < plan.segmentCount; i++) {
+      const sequence = plan.sequences[plan.segmentSlots[i]!]!;
+      const end = plan.segmentPositions[i]! + plan.segmentCounts[i]!;
+      if (sequence.maxTokens === 0 && end === sequence.length) this.#end(sequence);
+    }
+  }
+
+  #applySample(sequence: Sequence, slot: number): void {
+    sequence.pending--;
+    if (sequence.state === State.FINISHED) return;
+    const at = this.#slotsAt + slot * SLOT_RESULT.words;
+    const token = this.#tops.u32[at + SLOT_RESULT.token]! | 0;
+    sequence.tokens[sequence.length++] = token;
+    this.stats.generatedTokens++;
+    const finish = sequence.stopsAt(token)
+      ? Finish.STOP
+      : sequence.generated === sequence.maxTokens
+      ? Finish.LENGTH
+      : Finish.NONE;
+    this.#sink.token(
+      sequence,
+      token,
+      finish,
+      this.#tops.f32[at + SLOT_RESULT.logprob]!,
+      this.#tops,
+      this.#topsAt + slot * KVRM.MAX_TOP_LOGPROBS * TOP.words,
+      this.#tops.u32[at + SLOT_RESULT.num_tops]!,
+    );
+    if (sequence.state === State.RUNNING) this.#publish(sequence);
+    if (finish !== Finish.NONE) this.#scheduler.finish(sequence, this.#committed);
+  }
+
+  #applyRows(plan: StepPlan): void {
+    let row = 0;
+    for (let i = 0; i < plan.segmentCount; i++) {
+      const sequence = plan.sequences[plan.segmentSlots[i]!]!;
+      const position = plan.segmentPositions[i]!;
+      for (let j = 0; j < plan.segmentCounts[i]!; j++, row++) {
+        if (sequence.state === State.FINISHED) continue;
+        const at = this.#rowsAt + row * ROW_RESULT.words;
+        if ((this.#tops.u32[at + ROW_RESULT.flags]! & KVRM.RESULT_SAMPLED) === 0) continue;
+        this.#sink.promptToken(
+          sequence,
+          position + j + 1,
+          this.#tops.f32[at + ROW_RESULT.logprob]!,
+          this.#tops,
+          this.#rowTopsAt + row * KVRM.MAX_TOP_LOGPROBS * TOP.words,
+          this.#tops.u32[at + ROW_RESULT.num_tops]!,
+        );
+      }
+    }
+  }
+
+  /** Ends a sequence that wanted no token. */
+  #end(sequence: Sequence): void {
+    if (sequence.state === State.FINISHED) return;
+    this.#scheduler.finish(sequence, this.#committed);
+    this.#sink.ended(sequence, Finish.LENGTH);
+  }
+
+  /** Makes what is known and written findable for other prompts. */
+  #publish(sequence: Sequence): void {
+    const known = Math.min(sequence.length, sequence.scheduled);
+    this.#pager.publish(sequence.map!, sequence.tokens, known);
+  }
+}

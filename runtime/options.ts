@@ -1,0 +1,182 @@
+/**
+ * From what a caller asks for to the sizes that everything is built with.
+ *
+ * @module
+ */
+import type { NativeEngineConfig } from "../ffi/mod.ts";
+import { InvalidRequestError } from "./errors.ts";
+import type { PagerOptions } from "./kv/mod.ts";
+import type { ModelTables } from "./model/folder.ts";
+import type { SchedulerOptions } from "./scheduler.ts";
+import type { KvDtype, KvMode } from "./types.ts";
+
+/** How an engine is to be built. Everything but the model has a default. */
+export interface EngineOptions {
+  /** A Hugging Face model folder, or `org/name[@revision]` to download. */
+  model: string;
+  /** The name that clients use. Default: the folder's name. */
+  modelId?: string;
+  /** Default "auto": the best backend that can be loaded. */
+  backend?: "auto" | "cpu";
+  /** Default "kv-rm". */
+  kvMode?: KvMode;
+  /** Sequences that run at once, 1 to 256. Default 16. */
+  slots?: number;
+  /** Tokens per KV block. Default 32. */
+  blockTokens?: 16 | 32 | 64;
+  /** KV pool in bytes. Default: what all slots can use, at most 1 GiB. */
+  kvMemory?: number;
+  /** Default: the weights' type. */
+  kvDtype?: KvDtype;
+  /** Tokens of prompt and answer. Default: the model's, as far as the KV pool holds one such sequence. */
+  maxContext?: number;
+  /** Threads of the native library. Default: one per processor. */
+  threads?: number;
+  /** Prompt tokens per step at most, 16 to 4096. Default 256. */
+  prefillChunk?: number;
+  /** The same while others decode. Default 64, at most prefillChunk. */
+  mixedChunk?: number;
+  /** Whether prompts reuse the KV of equal prefixes. Default true. */
+  prefixCache?: boolean;
+  /** The native library. Default: the build beside this program. */
+  libraryPath?: string;
+  /** Steps compute nothing: for measuring everything around them. */
+  noop?: boolean;
+  /** Requests in flight at most, running and waiting; more are refused. Default 1024. */
+  maxQueue?: number;
+}
+
+/** The sizes of one engine: plain data that survives postMessage. */
+export interface EngineSizes {
+  kvMode: KvMode;
+  kvDtype: KvDtype;
+  maxContext: number;
+  blockBytes: number;
+  native: NativeEngineConfig;
+  pager: PagerOptions;
+  scheduler: SchedulerOptions;
+}
+
+const DTYPES: readonly KvDtype[] = ["f32", "f16", "bf16"];
+const DEFAULT_SLOTS = 16;
+const DEFAULT_KV_MEMORY = 2 ** 30;
+/** Groups that a slot's history may be cut into in mode kv-rm: keeps 256 slots within 64 KiB. */
+const GROUPS_PER_SLOT = 8;
+const MAX_MOVES = 64;
+
+/**
+ * Works out an engine's sizes.
+ *
+ * @throws {InvalidRequestError} naming the option, the value found and the value wanted
+ */
+export function engineSizes(options: EngineOptions, tables: ModelTables, modelDtype: string): EngineSizes {
+  const { config } = tables;
+  const kvMode = options.kvMode ?? "kv-rm";
+  const slots = integer("slots", options.slots, DEFAULT_SLOTS, 1, 256);
+  const blockTokens = oneOf("blockTokens", options.blockTokens ?? 32, [16, 32, 64]);
+  oneOf("kvMode", kvMode, ["kv-rm", "static", "paged"]);
+  const kvDtype = oneOf(
+    "kvDtype",
+    options.kvDtype ?? DTYPES.find((dtype) => dtype === modelDtype) ?? "f32",
+    DTYPES,
+  );
+  const prefillChunk = integer("prefillChunk", options.prefillChunk, 256, 16, 4096);
+  const mixedChunk = integer("mixedChunk", options.mixedChunk, Math.min(64, prefillChunk), 1, prefillChunk);
+  const threads = integer("threads", options.threads, 0, 0, 1024);
+
+  const rowBytes = config.headDim * config.kvHeads * (kvDtype === "f32" ? 4 : 2);
+  const blockBytes = blockTokens * config.layers * 2 * rowBytes;
+  const { maxContext, numBlocks } = poolSize(
+    options,
+    slots,
+    blockTokens,
+    blockBytes,
+    config.maxPosition,
+    kvMode,
+  );
+  const blocksPerSequence = Math.ceil(maxContext / blockTokens);
+
+  const chunks = [prefillChunk];
+  for (let chunk = prefillChunk / 4; chunk >= 16 && chunks.length < 3; chunk /= 4) {
+    chunks.unshift(Math.floor(chunk));
+  }
+  if (!chunks.includes(mixedChunk)) chunks.push(mixedChunk);
+  chunks.sort((a, b) => a - b);
+
+  const window = tables.layerWindows.every((w) => w > 0) ? Math.max(...tables.layerWindows) : 0;
+  return {
+    kvMode,
+    kvDtype,
+    maxContext,
+    blockBytes,
+    native: {
+      noop: options.noop ?? false,
+      slots,
+      blockTokens,
+      numBlocks,
+      maxContext,
+      maxGroups: kvMode === "paged" ? slots * blocksPerSequence : slots * GROUPS_PER_SLOT,
+      maxSegments: slots,
+      maxMoves: MAX_MOVES,
+      kvDtype: DTYPES.indexOf(kvDtype),
+      threads,
+      chunks,
+    },
+    pager: {
+      numBlocks,
+      blockTokens,
+      mode: kvMode,
+      slots,
+      maxBlocksPerSequence: blocksPerSequence,
+      maxGroupsPerSlot: GROUPS_PER_SLOT,
+      prefixCache: kvMode !== "static" && (options.prefixCache ?? true),
+    },
+    scheduler: { slots, chunks, chunkWhileDecoding: mixedChunk, window: kvMode === "static" ? 0 : window },
+  };
+}
+
+/** Context and blocks that fit each other: the pool holds at least one sequence of the full context. */
+function poolSize(
+  options: EngineOptions,
+  slots: number,
+  blockTokens: number,
+  blockBytes: number,
+  maxPosition: number,
+  kvMode: KvMode,
+): { maxContext: number; numBlocks: number } {
+  if (options.maxContext !== undefined) integer("maxContext", options.maxContext, 0, 1, maxPosition);
+  const sequences = kvMode === "static" ? slots : 1;
+  const wanted = options.maxContext ?? maxPosition;
+  const perSequence = Math.ceil(wanted / blockTokens);
+  const all = perSequence * slots;
+  const memory = options.kvMemory ?? Math.min(all * blockBytes, DEFAULT_KV_MEMORY);
+  const held = Math.floor(memory / blockBytes);
+  if (held >= perSequence * sequences) return { maxContext: wanted, numBlocks: Math.min(held, all) };
+  const fits = Math.floor(held / sequences) * blockTokens;
+  if (options.maxContext !== undefined || fits === 0) {
+    const need = (sequences * (fits === 0 ? 1 : perSequence) * blockBytes / 2 ** 20).toFixed(1);
+    throw new InvalidRequestError(
+      `the KV memory of ${(memory / 2 ** 20).toFixed(1)} MiB is too small for ${sequences} sequence(s) of ` +
+        `${wanted} tokens: at least ${need} MiB are needed; raise kvMemory or lower maxContext or slots`,
+      "kvMemory",
+    );
+  }
+  return { maxContext: Math.min(fits, wanted), numBlocks: held };
+}
+
+function integer(
+  name: string,
+  value: number | undefined,
+  fallback: number,
+  low: number,
+  high: number,
+): number {
+  if (value === undefined) return fallback;
+  if (Number.isInteger(value) && value >= low && value <= high) return value;
+  throw new InvalidRequestError(`${name} is ${value}, wanted an integer from ${low} to ${high}`, name);
+}
+
+function oneOf<T>(name: string, value: T, allowed: readonly T[]): T {
+  if (allowed.includes(value)) return value;
+  throw new InvalidRequestError(`${name} is ${value}, wanted one of ${allowed.join(", ")}`, name);
+}

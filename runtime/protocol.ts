@@ -1,0 +1,193 @@
+/**
+ * What the server's isolate and the engine's worker say to each other over the rings: records of 32-bit
+ * words, the first a tag.
+ *
+ * @module
+ */
+import type { LoopSink, Tops } from "./loop.ts";
+import type { Ring } from "./ring.ts";
+import { Sequence } from "./sequence.ts";
+
+/** Tags of records to the worker. */
+export const Command = { SUBMIT: 1, CANCEL: 2 } as const;
+
+/** Tags of records from the worker. */
+export const Event = { ADMITTED: 1, TOKEN: 2, PROMPT_TOKEN: 3, ENDED: 4 } as const;
+
+/** Words of shared control memory. */
+export const Control = { STOP: 0, HEARTBEAT: 1, WORDS: 16 } as const;
+
+/** Indices into the shared statistics, float64. */
+export const Stat = {
+  RUNNING: 0,
+  WAITING: 1,
+  BLOCKS_ACTIVE: 2,
+  BLOCKS_CACHED: 3,
+  BLOCKS_FREE: 4,
+  STEPS: 5,
+  GENERATED: 6,
+  PROMPT: 7,
+  CACHED: 8,
+  PREEMPTIONS: 9,
+  COUNT: 16,
+} as const;
+
+/** A request's choice, as the server's isolate describes it. */
+export interface Submission {
+  id: number;
+  prompt: Int32Array;
+  maxTokens: number;
+  temperature: number;
+  topK: number;
+  topP: number;
+  minP: number;
+  seedLo: number;
+  seedHi: number;
+  logprobs: number;
+  promptLogprobs: number;
+  priority: number;
+  /** Id of the request's first choice, or -1. */
+  parent: number;
+  stopTokens: Int32Array;
+}
+
+const SUBMIT_WORDS = 15;
+
+/** Words that a submission takes on the ring. */
+export function submitWords(submission: Submission): number {
+  return SUBMIT_WORDS + submission.stopTokens.length + submission.prompt.length;
+}
+
+/** Puts a submission; the caller has checked the room and publishes. */
+export function putSubmit(ring: Ring, submission: Submission): void {
+  ring.put(Command.SUBMIT);
+  ring.put(submission.id);
+  ring.put(submission.prompt.length);
+  ring.put(submission.stopTokens.length);
+  ring.put(submission.maxTokens);
+  ring.putFloat(submission.temperature);
+  ring.put(submission.topK);
+  ring.putFloat(submission.topP);
+  ring.putFloat(submission.minP);
+  ring.put(submission.seedLo);
+  ring.put(submission.seedHi);
+  ring.put(submission.logprobs);
+  ring.put(submission.promptLogprobs);
+  ring.put(submission.priority);
+  ring.put(submission.parent);
+  for (const token of submission.stopTokens) ring.put(token);
+  for (const token of submission.prompt) ring.put(token);
+}
+
+/** Takes a submission whose tag was taken already. */
+export function takeSubmit(ring: Ring, parentOf: (id: number) => Sequence | null): Sequence {
+  const id = ring.take();
+  const promptLength = ring.take();
+  const stopCount = ring.take();
+  const maxTokens = ring.take();
+  const temperature = ring.takeFloat();
+  const topK = ring.take();
+  const topP = ring.takeFloat();
+  const minP = ring.takeFloat();
+  const seedLo = ring.take();
+  const seedHi = ring.take();
+  const logprobs = ring.take();
+  const promptLogprobs = ring.take();
+  const priority = ring.take();
+  const parent = parentOf(ring.take());
+  const stopTokens = new Int32Array(stopCount);
+  for (let i = 0; i < stopCount; i++) stopTokens[i] = ring.take();
+  const prompt = new Int32Array(promptLength);
+  for (let i = 0; i < promptLength; i++) prompt[i] = ring.take();
+  return new Sequence({
+    id,
+    prompt,
+    maxTokens,
+    temperature,
+    topK,
+    topP,
+    minP,
+    seedLo,
+    seedHi,
+    logprobs,
+    promptLogprobs,
+    priority,
+    parent,
+    stopTokens,
+  });
+}
+
+/** Words of the largest event. */
+const EVENT_WORDS = 64;
+
+/** Writes what the loop says to the ring of events; the worker publishes once per turn. */
+export class RingSink implements LoopSink {
+  readonly #ring: Ring;
+  readonly #onFull: () => void;
+  readonly #onEnd: (sequence: Sequence) => void;
+
+  /**
+   * @param onFull called when the ring is full: publish, and wait for room
+   * @param onEnd called when a sequence has ended
+   */
+  constructor(ring: Ring, onFull: () => void, onEnd: (sequence: Sequence) => void) {
+    this.#ring = ring;
+    this.#onFull = onFull;
+    this.#onEnd = onEnd;
+  }
+
+  admitted(sequence: Sequence): void {
+    this.#begin(Event.ADMITTED, sequence);
+    this.#ring.put(sequence.cachedTokens);
+  }
+
+  token(
+    sequence: Sequence,
+    token: number,
+    finish: number,
+    logprob: number,
+    tops: Tops,
+    at: number,
+    count: number,
+  ): void {
+    this.#begin(Event.TOKEN, sequence);
+    this.#ring.put(token);
+    this.#ring.put(finish);
+    this.#putLogprobs(logprob, tops, at, count);
+    if (finish !== 0) this.#onEnd(sequence);
+  }
+
+  promptToken(
+    sequence: Sequence,
+    position: number,
+    logprob: number,
+    tops: Tops,
+    at: number,
+    count: number,
+  ): void {
+    this.#begin(Event.PROMPT_TOKEN, sequence);
+    this.#ring.put(position);
+    this.#putLogprobs(logprob, tops, at, count);
+  }
+
+  ended(sequence: Sequence, finish: number): void {
+    this.#begin(Event.ENDED, sequence);
+    this.#ring.put(finish);
+    this.#onEnd(sequence);
+  }
+
+  #begin(tag: number, sequence: Sequence): void {
+    while (!this.#ring.hasRoom(EVENT_WORDS)) this.#onFull();
+    this.#ring.put(tag);
+    this.#ring.put(sequence.id);
+  }
+
+  #putLogprobs(logprob: number, tops: Tops, at: number, count: number): void {
+    this.#ring.putFloat(logprob);
+    this.#ring.put(count);
+    for (let i = 0; i < count; i++) {
+      this.#ring.put(tops.u32[at + 2 * i]! | 0);
+      this.#ring.putFloat(tops.f32[at + 2 * i + 1]!);
+    }
+  }
+}

@@ -1,0 +1,282 @@
+/**
+ * Decides who runs in the next step: continuous batching into fixed slots, prompts in chunks beside the
+ * decoding slots, admission on a prompt's full need, preemption by recomputing. It knows blocks only
+ * through the pager and steps only by number; how a step is written down and run is others' business.
+ *
+ * @module
+ */
+import type { BlockMap, BlockPager } from "./kv/mod.ts";
+import { type Sequence, State } from "./sequence.ts";
+
+/** What the scheduler may use. */
+export interface SchedulerOptions {
+  slots: number;
+  /** Chunk sizes of the mixed shapes, ascending, in tokens. */
+  chunks: readonly number[];
+  /** Prompt tokens per step at most while somebody decodes, so that a long prompt stalls nobody. */
+  chunkWhileDecoding: number;
+  /** Widest sliding window when every layer has one, else 0: blocks behind it are let go. */
+  window: number;
+}
+
+/** Who does what in one step. Reused; it stays as it is until its step's result was taken. */
+export class StepPlan {
+  step = 0;
+  /** Index of the shape: 0 decode, i mixed with chunk i - 1. */
+  shape = 0;
+  /** The sequence in each slot that takes part, else null. [slots] */
+  readonly sequences: (Sequence | null)[];
+  /** 1 where the slot samples. [slots] */
+  readonly samples: Uint8Array;
+  /** Slots that decode, `decodeCount` of them. */
+  readonly decodeSlots: Int32Array;
+  decodeCount = 0;
+  /** Slots that prefill, with first position and token count of each segment, `segmentCount` of them. */
+  readonly segmentSlots: Int32Array;
+  readonly segmentPositions: Int32Array;
+  readonly segmentCounts: Int32Array;
+  segmentCount = 0;
+  /** Rows of the chunk. */
+  tokenCount = 0;
+
+  constructor(slots: number) {
+    this.sequences = new Array<Sequence | null>(slots).fill(null);
+    this.samples = new Uint8Array(slots);
+    this.decodeSlots = new Int32Array(slots);
+    this.segmentSlots = new Int32Array(slots);
+    this.segmentPositions = new Int32Array(slots);
+    this.segmentCounts = new Int32Array(slots);
+  }
+
+  get empty(): boolean {
+    return this.decodeCount === 0 && this.segmentCount === 0;
+  }
+
+  clear(step: number): void {
+    this.step = step;
+    this.shape = 0;
+    this.sequences.fill(null);
+    this.samples.fill(0);
+    this.decodeCount = 0;
+    this.segmentCount = 0;
+    this.tokenCount = 0;
+  }
+}
+
+/** Queue, slots and the policy between them. */
+export class Scheduler {
+  readonly #pager: BlockPager;
+  readonly #options: SchedulerOptions;
+  readonly #freeSlots: Int32Array;
+  #freeCount: number;
+  #arrivals = 0;
+  /** Waiting to run, best first. */
+  readonly waiting: Sequence[] = [];
+  /** In slots, best first. */
+  readonly running: Sequence[] = [];
+  /** The block map in each slot. [slots] */
+  readonly maps: (BlockMap | null)[];
+  /** Sequences that lost their blocks to others and had to be computed again. */
+  preemptions = 0;
+  /** Prompt tokens beside decoding at most; may be changed between steps (tests, tuning). */
+  chunkWhileDecoding: number;
+
+  constructor(pager: BlockPager, options: SchedulerOptions) {
+    this.#pager = pager;
+    this.#options = options;
+    this.#freeSlots = new Int32Array(options.slots);
+    for (let i = 0; i < options.slots; i++) this.#freeSlots[i] = options.slots - 1 - i;
+    this.#freeCount = options.slots;
+    this.maps = new Array<BlockMap | null>(options.slots).fill(null);
+    this.chunkWhileDecoding = options.chunkWhileDecoding;
+  }
+
+  /** Queues a sequence. */
+  submit(sequence: Sequence): void {
+    sequence.arrival = this.#arrivals++;
+    insert(this.waiting, sequence);
+  }
+
+  /**
+   * Takes a sequence out of queue or slot; its blocks become reusable once `lastStep`, the last committed
+   * one, has completed.
+   */
+  finish(sequence: Sequence, lastStep: number): void {
+    if (sequence.state === State.RUNNING) {
+      remove(this.running, sequence);
+      this.#leaveSlot(sequence, lastStep);
+    } else if (sequence.state === State.WAITING) {
+      remove(this.waiting, sequence);
+    }
+    sequence.state = State.FINISHED;
+  }
+
+  /**
+   * Sends a running sequence back to the queue; what it has computed stays findable in the prefix cache
+   * for as long as nobody needs the blocks.
+   */
+  preempt(sequence: Sequence, lastStep: number): void {
+    remove(this.running, sequence);
+    this.#leaveSlot(sequence, lastStep);
+    sequence.state = State.WAITING;
+    sequence.scheduled = 0;
+    insert(this.waiting, sequence);
+    this.preemptions++;
+  }
+
+  /** Fills `plan` for step `step`; `plan.empty` when nobody can run. `onAdmit` hears of new runners. */
+  plan(plan: StepPlan, step: number, onAdmit: (sequence: Sequence) => void): void {
+    plan.clear(step);
+    this.#planRunning(plan, step);
+    this.#planWaiting(plan, step, onAdmit);
+    if (plan.tokenCount > 0) {
+      plan.shape = 1 + this.#options.chunks.findIndex((chunk) => chunk >= plan.tokenCount);
+    }
+  }
+
+  /** Prompt tokens that still fit this step. */
+  #room(plan: StepPlan): number {
+    const chunks = this.#options.chunks;
+    const largest = chunks[chunks.length - 1]!;
+    const limit = plan.decodeCount > 0 ? Math.min(this.chunkWhileDecoding, largest) : largest;
+    return limit - plan.tokenCount;
+  }
+
+  #planRunning(plan: StepPlan, step: number): void {
+    // Decoding first: whoever decodes must not wait for somebody's prompt. A victim of preemption is
+    // always the last in the order, so it was not planned yet.
+    for (let i = 0; i < this.running.length; i++) {
+      const sequence = this.running[i]!;
+      if (!decodes(sequence)) continue;
+      while (!this.#planDecode(plan, sequence)) {
+        // Blocks whose last step still runs come back by themselves: sit one step out.
+        if (this.#pager.stats.inFlight > 0) break;
+        const victim = this.running[this.running.length - 1]!;
+        this.preempt(victim, step - 1);
+        if (victim === sequence) break;
+      }
+    }
+    for (let i = 0; i < this.running.length; i++) {
+      const sequence = this.running[i]!;
+      if (prefills(sequence) && this.#room(plan) > 0) this.#planSegment(plan, sequence);
+    }
+  }
+
+  #planWaiting(plan: StepPlan, step: number, onAdmit: (sequence: Sequence) => void): void {
+    for (let i = 0; i < this.waiting.length && this.#freeCount > 0;) {
+      const sequence = this.waiting[i]!;
+      if (sequence.pending > 0 || this.#waitsForParent(sequence)) {
+        i++;
+        continue;
+      }
+      if (this.#room(plan) <= 0 || !this.#admit(sequence, step)) break;
+      this.waiting.splice(i, 1);
+      insert(this.running, sequence);
+      onAdmit(sequence);
+      if (prefills(sequence)) this.#planSegment(plan, sequence);
+      else this.#planDecode(plan, sequence);
+    }
+  }
+
+  /** A choice waits until its request's first choice has computed the prompt that they share. */
+  #waitsForParent(sequence: Sequence): boolean {
+    const parent = sequence.parent;
+    if (parent === null) return false;
+    const computing = parent.state === State.WAITING
+      ? parent.cachedTokens < 0
+      : parent.state === State.RUNNING && parent.scheduled < sequence.promptLength;
+    if (!computing && parent.map === null) sequence.parent = null;
+    return computing;
+  }
+
+  #admit(sequence: Sequence, step: number): boolean {
+    const slot = this.#freeSlots[this.#freeCount - 1]!;
+    const parent = sequence.parent;
+    sequence.parent = null;
+    if (parent?.map && sequence.promptLength > 1) {
+      const shared = sequence.promptLength - 1;
+      const map = this.#pager.fork(parent.map, slot, shared);
+      if (map) {
+        if (this.#pager.ensure(map, sequence.length, shared)) {
+          this.#enterSlot(sequence, map, shared);
+          return true;
+        }
+        this.#pager.close(map, step - 1);
+      }
+    }
+    const reuse = sequence.promptLogprobs === 0;
+    if (!this.#pager.canAdmit(sequence.tokens, sequence.length, reuse)) return false;
+    const map = this.#pager.open(slot, sequence.tokens, sequence.length, reuse);
+    if (!map) return false;
+    this.#enterSlot(sequence, map, this.#pager.matchedTokens(map));
+    return true;
+  }
+
+  #enterSlot(sequence: Sequence, map: BlockMap, computed: number): void {
+    sequence.slot = this.#freeSlots[--this.#freeCount]!;
+    sequence.map = map;
+    this.maps[sequence.slot] = map;
+    sequence.scheduled = computed;
+    sequence.state = State.RUNNING;
+    if (sequence.cachedTokens < 0) sequence.cachedTokens = computed;
+  }
+
+  #leaveSlot(sequence: Sequence, lastStep: number): void {
+    this.#freeSlots[this.#freeCount++] = sequence.slot;
+    this.#pager.close(sequence.map!, lastStep);
+    this.maps[sequence.slot] = null;
+    sequence.map = null;
+    sequence.slot = -1;
+  }
+
+  #planDecode(plan: StepPlan, sequence: Sequence): boolean {
+    const position = sequence.scheduled;
+    const map = sequence.map!;
+    if (!this.#pager.ensure(map, position + 1, position)) return false;
+    this.#passWindow(sequence, position);
+    plan.sequences[sequence.slot] = sequence;
+    plan.samples[sequence.slot] = 1;
+    plan.decodeSlots[plan.decodeCount++] = sequence.slot;
+    return true;
+  }
+
+  #planSegment(plan: StepPlan, sequence: Sequence): void {
+    const position = sequence.scheduled;
+    const left = sequence.length - position;
+    const count = Math.min(left, this.#room(plan));
+    if (!this.#pager.ensure(sequence.map!, position + count, position)) return;
+    this.#passWindow(sequence, position);
+    const i = plan.segmentCount++;
+    plan.sequences[sequence.slot] = sequence;
+    plan.samples[sequence.slot] = count === left && sequence.maxTokens > 0 ? 1 : 0;
+    plan.segmentSlots[i] = sequence.slot;
+    plan.segmentPositions[i] = position;
+    plan.segmentCounts[i] = count;
+    plan.tokenCount += count;
+  }
+
+  #passWindow(sequence: Sequence, position: number): void {
+    const window = this.#options.window;
+    if (window > 0 && position >= window) this.#pager.releaseBefore(sequence.map!, position - window + 1);
+  }
+}
+
+/** One token is left to feed, and its answer is wanted: a row of its own, even for a prompt's last token. */
+function decodes(sequence: Sequence): boolean {
+  return sequence.unscheduled === 1 && sequence.nextSample < sequence.maxTokens;
+}
+
+function prefills(sequence: Sequence): boolean {
+  return sequence.pending === 0 && sequence.unscheduled > (sequence.maxTokens > 0 ? 1 : 0);
+}
+
+function insert(queue: Sequence[], sequence: Sequence): void {
+  let i = queue.length;
+  while (i > 0 && sequence.before(queue[i - 1]!)) i--;
+  queue.splice(i, 0, sequence);
+}
+
+function remove(queue: Sequence[], sequence: Sequence): void {
+  const i = queue.indexOf(sequence);
+  if (i >= 0) queue.splice(i, 1);
+}

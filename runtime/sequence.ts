@@ -1,0 +1,112 @@
+/**
+ * One running answer to one prompt: what the scheduler moves between queue and slots.
+ *
+ * @module
+ */
+import type { BlockMap } from "./kv/mod.ts";
+
+/** Where a sequence is in its life. */
+export const State = { WAITING: 0, RUNNING: 1, FINISHED: 2 } as const;
+
+/** Everything about a sequence that its request decides. */
+export interface SequenceOptions {
+  id: number;
+  /** Prompt ids [promptLength]. */
+  prompt: Int32Array;
+  /** Tokens to generate at most; prompt and answer together fit the context. */
+  maxTokens: number;
+  temperature: number;
+  topK: number;
+  topP: number;
+  minP: number;
+  seedLo: number;
+  seedHi: number;
+  /** 0: none; 1 + n: the token's and the n best. */
+  logprobs: number;
+  promptLogprobs: number;
+  /** Token ids that end the sequence. */
+  stopTokens: Int32Array;
+  priority: number;
+  /** The first choice of the same request, whose prompt blocks this one shares. */
+  parent: Sequence | null;
+}
+
+/** A sequence. Counts are in tokens; see {@link Sequence.scheduled} for what they mean one step ahead. */
+export class Sequence {
+  readonly id: number;
+  readonly promptLength: number;
+  /** Prompt and answer [promptLength + maxTokens]; the first `length` are known. */
+  readonly tokens: Int32Array;
+  readonly maxTokens: number;
+  readonly temperature: number;
+  readonly topK: number;
+  readonly topP: number;
+  readonly minP: number;
+  readonly seedLo: number;
+  readonly seedHi: number;
+  readonly logprobs: number;
+  readonly promptLogprobs: number;
+  readonly stopTokens: Int32Array;
+  readonly priority: number;
+  parent: Sequence | null;
+
+  state: number = State.WAITING;
+  /** Known tokens. */
+  length: number;
+  /** Samples in flight: committed steps that will yield a token each. */
+  pending = 0;
+  /** Tokens whose KV a committed step writes (or found in the prefix cache). */
+  scheduled = 0;
+  slot = -1;
+  map: BlockMap | null = null;
+  /** Prompt tokens found in the prefix cache at the first admission; -1 before it. */
+  cachedTokens = -1;
+  /** Order of arrival. */
+  arrival = 0;
+
+  constructor(options: SequenceOptions) {
+    this.id = options.id;
+    this.promptLength = options.prompt.length;
+    this.tokens = new Int32Array(options.prompt.length + options.maxTokens);
+    this.tokens.set(options.prompt);
+    this.length = options.prompt.length;
+    this.maxTokens = options.maxTokens;
+    this.temperature = options.temperature;
+    this.topK = options.topK;
+    this.topP = options.topP;
+    this.minP = options.minP;
+    this.seedLo = options.seedLo;
+    this.seedHi = options.seedHi;
+    this.logprobs = options.logprobs;
+    this.promptLogprobs = options.promptLogprobs;
+    this.stopTokens = options.stopTokens;
+    this.priority = options.priority;
+    this.parent = options.parent;
+  }
+
+  /** Tokens of the answer that are known. */
+  get generated(): number {
+    return this.length - this.promptLength;
+  }
+
+  /** Index in the answer of the next token to sample: the key of its random number. */
+  get nextSample(): number {
+    return this.length + this.pending - this.promptLength;
+  }
+
+  /** Tokens, known or in flight, whose KV no committed step writes yet. */
+  get unscheduled(): number {
+    return this.length + this.pending - this.scheduled;
+  }
+
+  /** Whether `token` ends the sequence. */
+  stopsAt(token: number): boolean {
+    return this.stopTokens.includes(token);
+  }
+
+  /** Whether this runs before `other`: lower priority value first, then first come, first served. */
+  before(other: Sequence): boolean {
+    return this.priority < other.priority ||
+      (this.priority === other.priority && this.arrival < other.arrival);
+  }
+}

@@ -1,0 +1,143 @@
+/**
+ * The worker that an engine lives in: it turns the loop, takes commands from one ring and puts events on
+ * another. It never yields to its own event loop while it runs; the stop word ends it.
+ *
+ * @module
+ */
+/// <reference lib="deno.worker" />
+import { NativeError } from "../ffi/mod.ts";
+import { EngineHost } from "./host.ts";
+import type { ModelTables } from "./model/folder.ts";
+import type { EngineSizes } from "./options.ts";
+import { Command, Control, RingSink, Stat, takeSubmit } from "./protocol.ts";
+import { Ring } from "./ring.ts";
+import type { Sequence } from "./sequence.ts";
+
+/** The first and only message to the worker. */
+export interface WorkerStart {
+  tables: ModelTables;
+  sizes: EngineSizes;
+  libraryPath: string | undefined;
+  commands: SharedArrayBuffer;
+  events: SharedArrayBuffer;
+  control: SharedArrayBuffer;
+  stats: SharedArrayBuffer;
+}
+
+/** Messages from the worker: it is ready, could not start, broke down, or has stopped. */
+export type WorkerMessage =
+  | { type: "ready"; backend: string; threads: number }
+  | { type: "failed"; message: string; code: string }
+  | { type: "stopped" };
+
+/** How long a wait may last before the heartbeat is due, in milliseconds. */
+const BEAT_MS = 50;
+
+class EngineWorker {
+  readonly #host: EngineHost;
+  readonly #commands: Ring;
+  readonly #events: Ring;
+  readonly #control: Int32Array;
+  readonly #stats: Float64Array;
+  readonly #sequences = new Map<number, Sequence>();
+  readonly #parentOf = (id: number) => this.#sequences.get(id) ?? null;
+
+  constructor(start: WorkerStart) {
+    this.#commands = new Ring(start.commands);
+    this.#events = new Ring(start.events);
+    this.#control = new Int32Array(start.control);
+    this.#stats = new Float64Array(start.stats);
+    const sink = new RingSink(
+      this.#events,
+      () => this.#waitForReader(),
+      (sequence) => this.#sequences.delete(sequence.id),
+    );
+    this.#host = new EngineHost(start.tables, start.sizes, sink, start.libraryPath);
+  }
+
+  get ready(): WorkerMessage {
+    return { type: "ready", backend: this.#host.library.backend, threads: this.#host.engine.info.threads };
+  }
+
+  /** Turns the loop until the stop word is set. */
+  run(): void {
+    const loop = this.#host.loop;
+    while (Atomics.load(this.#control, Control.STOP) === 0) {
+      this.#beat();
+      this.#takeCommands();
+      const progressed = loop.turn(BEAT_MS * 1000);
+      this.#events.publish();
+      if (!progressed && loop.idle) {
+        this.#writeStats();
+        this.#commands.wait(BEAT_MS);
+      }
+    }
+    this.#host[Symbol.dispose]();
+  }
+
+  #takeCommands(): void {
+    if (this.#commands.available === 0) return;
+    while (this.#commands.available > 0) {
+      const tag = this.#commands.take();
+      if (tag === Command.SUBMIT) {
+        const sequence = takeSubmit(this.#commands, this.#parentOf);
+        this.#sequences.set(sequence.id, sequence);
+        this.#host.loop.submit(sequence);
+      } else {
+        const sequence = this.#sequences.get(this.#commands.take());
+        if (sequence) this.#host.loop.cancel(sequence);
+      }
+    }
+    this.#commands.release();
+  }
+
+  #beat(): void {
+    // Wraps every 25 days; only its age is looked at.
+    Atomics.store(this.#control, Control.HEARTBEAT, Date.now() | 0);
+    this.#writeStats();
+  }
+
+  #waitForReader(): void {
+    this.#events.publish();
+    this.#beat();
+    if (Atomics.load(this.#control, Control.STOP) !== 0) {
+      throw new Error("stopped while waiting for the reader");
+    }
+    this.#events.waitForRoom(64, BEAT_MS);
+  }
+
+  #writeStats(): void {
+    const stats = this.#stats;
+    const { pager, scheduler, loop } = this.#host;
+    stats[Stat.RUNNING] = scheduler.running.length;
+    stats[Stat.WAITING] = scheduler.waiting.length;
+    stats[Stat.BLOCKS_ACTIVE] = pager.stats.active;
+    stats[Stat.BLOCKS_CACHED] = pager.stats.cached;
+    stats[Stat.BLOCKS_FREE] = pager.stats.free;
+    stats[Stat.STEPS] = loop.stats.steps;
+    stats[Stat.GENERATED] = loop.stats.generatedTokens;
+    stats[Stat.PROMPT] = loop.stats.promptTokens;
+    stats[Stat.CACHED] = pager.stats.prefixHits;
+    stats[Stat.PREEMPTIONS] = scheduler.preemptions;
+  }
+}
+
+function failed(error: unknown): WorkerMessage {
+  return {
+    type: "failed",
+    message: error instanceof Error ? error.message : String(error),
+    code: error instanceof NativeError ? error.code : "INTERNAL",
+  };
+}
+
+self.onmessage = (event: MessageEvent<WorkerStart>) => {
+  try {
+    const worker = new EngineWorker(event.data);
+    self.postMessage(worker.ready);
+    worker.run();
+    self.postMessage({ type: "stopped" } satisfies WorkerMessage);
+  } catch (error) {
+    self.postMessage(failed(error));
+  }
+  self.close();
+};
