@@ -48,8 +48,11 @@ get_deno() {
   touch ".deno/chosen-for-$deno_pinned"
 }
 
+# As make does, take $CXX apart: it may be "ccache g++".
+read -ra compiler <<<"${CXX:-g++}"
+
 has_header() {
-  "${CXX:-g++}" -E -x c++ - >/dev/null 2>&1 <<<"#if !__has_include(<$1>)
+  "${compiler[@]}" -E -x c++ - >/dev/null 2>&1 <<<"#if !__has_include(<$1>)
 #error
 #endif"
 }
@@ -75,7 +78,7 @@ apt_install() {
 
 get_packages() {
   local missing=()
-  command -v "${CXX:-g++}" >/dev/null || missing+=(g++)
+  command -v "${compiler[0]}" >/dev/null || missing+=(g++)
   # Without a compiler the header cannot be looked for; asking for an installed package does no harm.
   if ((${#missing[@]})) || ! has_header hwy/highway.h; then missing+=(libhwy-dev); fi
   ((${#missing[@]} == 0)) || apt_install "${missing[@]}" || exit 1
