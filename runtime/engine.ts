@@ -136,8 +136,7 @@ class WorkerEngine implements Engine {
     });
   }
 
-  // deno-lint-ignore require-await -- rejects instead of throwing, as the interface promises
-  async generate(request: GenerateRequest): Promise<Generation> {
+  generate(request: GenerateRequest): Generation {
     if (this.#state !== "running") {
       throw this.#failure ?? new EngineError("the engine is closed", "closed");
     }

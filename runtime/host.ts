@@ -38,6 +38,7 @@ export class EngineHost implements Disposable {
       descriptor: this.descriptor,
       sink,
       slots: sizes.native.slots,
+      inFlight: sizes.inFlight,
     });
     undo.move();
   }

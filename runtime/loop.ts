@@ -70,9 +70,9 @@ export interface LoopParts {
   descriptor: Descriptor;
   sink: LoopSink;
   slots: number;
+  /** Steps in flight at most: 2 plans a step while one runs, 1 waits for each. Default 2. */
+  inFlight?: number;
 }
-
-const STEPS_AHEAD = 2;
 
 /** One engine's loop; whoever owns it calls {@link EngineLoop.turn} again and again. */
 export class EngineLoop {
@@ -89,6 +89,7 @@ export class EngineLoop {
   readonly #rowsAt: number;
   readonly #rowTopsAt: number;
   readonly #onAdmit: (sequence: Sequence) => void;
+  readonly #inFlight: number;
   #committed = 0;
   #completed = 0;
   readonly stats: LoopStats = {
@@ -108,7 +109,8 @@ export class EngineLoop {
     this.#scheduler = parts.scheduler;
     this.#descriptor = parts.descriptor;
     this.#sink = parts.sink;
-    for (let i = 0; i < STEPS_AHEAD; i++) this.#plans.push(new StepPlan(parts.slots));
+    this.#inFlight = parts.inFlight ?? 2;
+    for (let i = 0; i < this.#inFlight; i++) this.#plans.push(new StepPlan(parts.slots));
     const info = parts.engine.info;
     this.#result = new Uint8Array(info.result_bytes);
     const buffer = this.#result.buffer;
@@ -151,23 +153,23 @@ export class EngineLoop {
    */
   turn(timeoutUs: number): boolean {
     let committed = false;
-    if (this.#committed - this.#completed < STEPS_AHEAD) committed = this.#commitNext();
+    if (this.#committed - this.#completed < this.#inFlight) committed = this.#commitNext();
     const inFlight = this.#committed - this.#completed;
     // With one step in flight and a next one just planned behind it, wait; with only a first one
     // committed, go round again and plan behind it.
     if (inFlight === 0) return false;
-    if (committed && inFlight < STEPS_AHEAD) return true;
+    if (committed && inFlight < this.#inFlight) return true;
     if (!this.#engine.wait(timeoutUs, this.#result)) return committed;
     this.#completed++;
     this.#pager.completed(this.#completed);
-    this.#apply(this.#plans[this.#completed % STEPS_AHEAD]!);
+    this.#apply(this.#plans[this.#completed % this.#inFlight]!);
     return true;
   }
 
   #commitNext(): boolean {
     const start = performance.now();
     const step = this.#committed + 1;
-    const plan = this.#plans[step % STEPS_AHEAD]!;
+    const plan = this.#plans[step % this.#inFlight]!;
     this.#scheduler.plan(plan, step, this.#onAdmit);
     if (plan.empty) return false;
     this.#pager.planMoves(this.#scheduler.maps, step);

@@ -36,6 +36,8 @@ export interface EngineOptions {
   prefillChunk?: number;
   /** The same while others decode. Default 64, at most prefillChunk. */
   mixedChunk?: number;
+  /** Steps in flight: 2 plans the next step while one runs, 1 waits for each. Default 2. */
+  inFlight?: 1 | 2;
   /** Whether prompts reuse the KV of equal prefixes. Default true. */
   prefixCache?: boolean;
   /** The native library. Default: the build beside this program. */
@@ -52,6 +54,7 @@ export interface EngineSizes {
   kvDtype: KvDtype;
   maxContext: number;
   blockBytes: number;
+  inFlight: number;
   native: NativeEngineConfig;
   pager: PagerOptions;
   scheduler: SchedulerOptions;
@@ -109,6 +112,7 @@ export function engineSizes(options: EngineOptions, tables: ModelTables, modelDt
     kvDtype,
     maxContext,
     blockBytes,
+    inFlight: oneOf("inFlight", options.inFlight ?? 2, [1, 2]),
     native: {
       noop: options.noop ?? false,
       slots,

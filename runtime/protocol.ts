@@ -153,7 +153,7 @@ export class RingSink implements LoopSink {
     this.#begin(Event.TOKEN, sequence);
     this.#ring.put(token);
     this.#ring.put(finish);
-    this.#putLogprobs(logprob, tops, at, count);
+    this.#putLogprobs(sequence.logprobs > 0 ? logprob : NaN, tops, at, count);
     if (finish !== 0) this.#onEnd(sequence);
   }
 

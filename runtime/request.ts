@@ -49,7 +49,8 @@ export function checkRequest(
     maxTokens,
     temperature: number("temperature", sampling.temperature ?? defaults.temperature ?? 1, 0, 100),
     topK: Math.min(limits.vocab, integer("top_k", sampling.topK ?? defaults.topK ?? 0, 0, 2 ** 31 - 1)),
-    topP: number("top_p", sampling.topP ?? defaults.topP ?? 1, Number.MIN_VALUE, 1),
+    // The library takes float32 and wants more than 0.
+    topP: Math.max(1e-30, number("top_p", sampling.topP ?? defaults.topP ?? 1, Number.MIN_VALUE, 1)),
     minP: number("min_p", sampling.minP ?? defaults.minP ?? 0, 0, 1),
     logprobs: optionalCount("logprobs", request.logprobs),
     promptLogprobs: optionalCount("prompt_logprobs", request.promptLogprobs),

@@ -78,8 +78,10 @@ export class Scheduler {
   readonly maps: (BlockMap | null)[];
   /** Sequences that lost their blocks to others and had to be computed again. */
   preemptions = 0;
-  /** Prompt tokens beside decoding at most; may be changed between steps (tests, tuning). */
+  /** Prompt tokens beside decoding at most; may be changed between steps. */
   chunkWhileDecoding: number;
+  /** Prompt tokens per step at most, whatever else runs; may be changed between steps. */
+  chunkLimit: number;
 
   constructor(pager: BlockPager, options: SchedulerOptions) {
     this.#pager = pager;
@@ -89,6 +91,7 @@ export class Scheduler {
     this.#freeCount = options.slots;
     this.maps = new Array<BlockMap | null>(options.slots).fill(null);
     this.chunkWhileDecoding = options.chunkWhileDecoding;
+    this.chunkLimit = options.chunks[options.chunks.length - 1]!;
   }
 
   /** Queues a sequence. */
@@ -136,9 +139,7 @@ export class Scheduler {
 
   /** Prompt tokens that still fit this step. */
   #room(plan: StepPlan): number {
-    const chunks = this.#options.chunks;
-    const largest = chunks[chunks.length - 1]!;
-    const limit = plan.decodeCount > 0 ? Math.min(this.chunkWhileDecoding, largest) : largest;
+    const limit = plan.decodeCount > 0 ? Math.min(this.chunkWhileDecoding, this.chunkLimit) : this.chunkLimit;
     return limit - plan.tokenCount;
   }
 

@@ -149,10 +149,13 @@ export interface Engine extends AsyncDisposable {
   /** KV memory in bytes. */
   readonly kvBytes: number;
   /**
-   * Starts a request. Rejects (on the call, not in the loop) with an InvalidRequestError when the request
-   * can never run, for example a prompt longer than the context.
+   * Starts a request.
+   *
+   * @throws {InvalidRequestError} on the call, not in the loop, when the request can never run, for
+   * example a prompt longer than the context
+   * @throws {EngineError} when the queue is full or the engine is closed or has failed
    */
-  generate(request: GenerateRequest): Promise<Generation>;
+  generate(request: GenerateRequest): Generation;
   /** Encodes text. addSpecialTokens: as the model wants a prompt to start (BOS). Default true. */
   encode(text: string, options?: { addSpecialTokens?: boolean }): number[];
   /** Decodes ids. Default: special tokens are left out. */

@@ -1,0 +1,127 @@
+/**
+ * Runs sequences through a real engine loop in the calling thread, and collects what comes out.
+ *
+ * @module
+ */
+import { EngineHost } from "../runtime/host.ts";
+import type { LoopSink, Tops } from "../runtime/loop.ts";
+import type { ModelTables } from "../runtime/model/folder.ts";
+import { type EngineOptions, type EngineSizes, engineSizes } from "../runtime/options.ts";
+import { Sequence, type SequenceOptions } from "../runtime/sequence.ts";
+
+/** What a sequence gave. */
+export interface Outcome {
+  tokens: number[];
+  /** Of each token, as the bits that came. */
+  logprobs: number[];
+  /** [token][rank] ids and log probabilities, flat. */
+  tops: number[];
+  promptLogprobs: Map<number, number>;
+  cachedTokens: number;
+  /** 0 while running; see Finish. */
+  finish: number;
+}
+
+/** Collects events by sequence id. */
+export class CollectingSink implements LoopSink {
+  readonly outcomes = new Map<number, Outcome>();
+
+  of(id: number): Outcome {
+    let outcome = this.outcomes.get(id);
+    if (!outcome) {
+      outcome = {
+        tokens: [],
+        logprobs: [],
+        tops: [],
+        promptLogprobs: new Map(),
+        cachedTokens: -1,
+        finish: 0,
+      };
+      this.outcomes.set(id, outcome);
+    }
+    return outcome;
+  }
+
+  admitted(sequence: Sequence): void {
+    this.of(sequence.id).cachedTokens = sequence.cachedTokens;
+  }
+
+  token(
+    sequence: Sequence,
+    token: number,
+    finish: number,
+    logprob: number,
+    tops: Tops,
+    at: number,
+    count: number,
+  ) {
+    const outcome = this.of(sequence.id);
+    outcome.tokens.push(token);
+    outcome.logprobs.push(logprob);
+    for (let i = 0; i < count; i++) outcome.tops.push(tops.u32[at + 2 * i]!, tops.f32[at + 2 * i + 1]!);
+    outcome.finish = finish;
+  }
+
+  promptToken(sequence: Sequence, position: number, logprob: number): void {
+    this.of(sequence.id).promptLogprobs.set(position, logprob);
+  }
+
+  ended(sequence: Sequence, finish: number): void {
+    this.of(sequence.id).finish = finish;
+  }
+}
+
+/** A loop in this thread. */
+export class Bench implements Disposable {
+  readonly sink = new CollectingSink();
+  readonly host: EngineHost;
+  readonly sizes: EngineSizes;
+  #nextId = 1;
+
+  constructor(tables: ModelTables, dtype: string, options: Omit<EngineOptions, "model">) {
+    this.sizes = engineSizes({ model: "", ...options }, tables, dtype);
+    this.host = new EngineHost(tables, this.sizes, this.sink, options.libraryPath);
+  }
+
+  /** A sequence with defaults: greedy, all logprobs, no stop tokens. */
+  sequence(prompt: readonly number[], maxTokens: number, options: Partial<SequenceOptions> = {}): Sequence {
+    return new Sequence({
+      id: this.#nextId++,
+      prompt: Int32Array.from(prompt),
+      maxTokens,
+      temperature: 0,
+      topK: 0,
+      topP: 1,
+      minP: 0,
+      seedLo: 0,
+      seedHi: 0,
+      logprobs: 1,
+      promptLogprobs: 0,
+      stopTokens: new Int32Array(0),
+      priority: 0,
+      parent: null,
+      ...options,
+    });
+  }
+
+  /** Turns the loop until nothing is left; `between` runs before each turn. */
+  drain(between?: (turn: number) => void): void {
+    for (let turn = 0; !this.host.loop.idle; turn++) {
+      if (turn > 1_000_000) throw new Error("the loop does not come to rest");
+      between?.(turn);
+      this.host.loop.turn(1_000_000);
+    }
+  }
+
+  /** Runs one prompt alone. */
+  run(prompt: readonly number[], maxTokens: number, options: Partial<SequenceOptions> = {}): Outcome {
+    const sequence = this.sequence(prompt, maxTokens, options);
+    this.host.loop.submit(sequence);
+    this.drain();
+    return this.sink.of(sequence.id);
+  }
+
+  [Symbol.dispose](): void {
+    this.host[Symbol.dispose]();
+  }
+}
