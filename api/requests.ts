@@ -1,0 +1,102 @@
+/**
+ * From the wire's fields to the engine's: pure functions.
+ *
+ * @module
+ */
+
+import { InvalidRequestError } from "../runtime/errors.ts";
+import type { ChatMessage, GenerateRequest, ModelInfo, SamplingParams } from "../runtime/types.ts";
+import { ApiError } from "./errors.ts";
+import type { ChatBody, Message } from "./schemas/chat.ts";
+import type { CompletionBody, Prompt } from "./schemas/completions.ts";
+import type { SamplingBody } from "./schemas/sampling.ts";
+
+/** OpenAI's default length of a plain completion. */
+export const DEFAULT_COMPLETION_TOKENS = 16;
+
+/** One engine request per prompt, in order. */
+export function completionRequests(body: CompletionBody, signal: AbortSignal): GenerateRequest[] {
+  const common = present({
+    ...commonFields(body, signal),
+    maxTokens: body.max_tokens ?? DEFAULT_COMPLETION_TOKENS,
+    logprobs: body.logprobs,
+    promptLogprobs: body.echo ? body.logprobs : undefined,
+  });
+  return promptsOf(body.prompt).map((prompt) => ({ ...common, prompt }));
+}
+
+/** The engine's request for a conversation. */
+export function chatRequest(body: ChatBody, signal: AbortSignal): GenerateRequest {
+  return present({
+    ...commonFields(body, signal),
+    messages: body.messages.map(chatMessage),
+    maxTokens: body.max_completion_tokens ?? body.max_tokens,
+    logprobs: body.logprobs ? body.top_logprobs ?? 0 : undefined,
+  });
+}
+
+/** The prompts of a `prompt` field, which is one prompt or an array of them. */
+export function promptsOf(prompt: Prompt | readonly Prompt[]): readonly Prompt[] {
+  if (typeof prompt === "string" || typeof prompt[0] === "number") return [prompt as Prompt];
+  return prompt as readonly Prompt[];
+}
+
+/** A message as chat templates know it: its content is one text, a developer is a system. */
+export function chatMessage({ role, content, ...rest }: Message): ChatMessage {
+  const text = typeof content === "string" ? content : (content ?? []).map((part) => part.text).join("\n");
+  return { ...rest, role: role === "developer" ? "system" : role, content: text };
+}
+
+/** Refuses a request for a model that is not the served one. Naming none is fine. */
+export function requireModel(served: ModelInfo, asked: string | null | undefined): void {
+  if (asked === null || asked === undefined || asked === served.id) return;
+  throw new ApiError(
+    404,
+    `The model ${JSON.stringify(asked)} does not exist; this server has "${served.id}".`,
+    {
+      param: "model",
+      code: "model_not_found",
+    },
+  );
+}
+
+/** Refuses a conversation for a model that has no way to render one. */
+export function requireChatTemplate(served: ModelInfo): void {
+  if (served.hasChatTemplate) return;
+  throw new InvalidRequestError(
+    `The model "${served.id}" has no chat template; use POST /v1/completions with a prompt.`,
+    "messages",
+    "no_chat_template",
+  );
+}
+
+function commonFields(body: SamplingBody, signal: AbortSignal) {
+  return {
+    sampling: sampling(body),
+    stop: typeof body.stop === "string" ? [body.stop] : body.stop,
+    stopTokenIds: body.stop_token_ids,
+    ignoreEos: body.ignore_eos,
+    n: body.n,
+    priority: body.priority,
+    signal,
+  };
+}
+
+function sampling(body: SamplingBody): SamplingParams {
+  // OpenAI allows a nucleus of no mass at all, which can only mean the best token.
+  const onlyBest = body.top_p === 0;
+  return present({
+    temperature: body.temperature,
+    topK: onlyBest ? 1 : body.top_k === -1 ? 0 : body.top_k,
+    topP: onlyBest ? undefined : body.top_p,
+    minP: body.min_p,
+    seed: body.seed,
+  });
+}
+
+/** The fields that are neither null nor undefined. */
+function present<T extends object>(fields: T): { [K in keyof T]?: NonNullable<T[K]> } {
+  return Object.fromEntries(
+    Object.entries(fields).filter(([, value]) => value !== null && value !== undefined),
+  ) as { [K in keyof T]?: NonNullable<T[K]> };
+}
