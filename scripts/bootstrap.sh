@@ -68,9 +68,9 @@ apt_install() {
   if ((EUID != 0)) && [[ ! -t 0 ]]; then sudo+=(-n); fi
   say "installing Debian packages: $*"
   # Stale or unreachable lists may still do; the install itself decides.
-  "${sudo[@]}" apt-get update -qq >&2 </dev/null || true
+  "${sudo[@]}" apt-get update -qq >/dev/null </dev/null || true
   # shellcheck disable=SC2086 # the words of $command
-  "${sudo[@]}" env DEBIAN_FRONTEND=noninteractive $command -qq -o DPkg::Lock::Timeout=120 >&2 </dev/null || {
+  "${sudo[@]}" env DEBIAN_FRONTEND=noninteractive $command -qq -o DPkg::Lock::Timeout=120 >/dev/null </dev/null || {
     say "could not install: $*. As root: apt-get update && $command"
     return 1
   }
