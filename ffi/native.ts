@@ -44,9 +44,9 @@ export interface NativeModelTables {
   }[];
   files: readonly string[];
   /** [headDim / 2] */
-  invFreq: Float32Array<ArrayBuffer>;
+  invFreq: Float32Array;
   /** [layers], tokens; 0 is full attention. */
-  layerWindows: Uint32Array<ArrayBuffer>;
+  layerWindows: Uint32Array;
 }
 
 /** What an engine is created with: kvrm_engine_config. */
@@ -146,8 +146,8 @@ export class NativeLibrary implements Disposable {
         tables.tensors.length,
         paths,
         paths.length,
-        tables.invFreq,
-        tables.layerWindows,
+        new Float32Array(tables.invFreq),
+        new Uint32Array(tables.layerWindows),
         handle,
       ),
     );

@@ -65,7 +65,8 @@ const DEFAULT_SLOTS = 16;
 const DEFAULT_KV_MEMORY = 2 ** 30;
 /** Groups that a slot's history may be cut into in mode kv-rm: keeps 256 slots within 64 KiB. */
 const GROUPS_PER_SLOT = 8;
-const MAX_MOVES = 64;
+/** Moves per step: copies on write of every slot, and staging. */
+const STAGING_MOVES = 64;
 
 /**
  * Works out an engine's sizes.
@@ -106,6 +107,7 @@ export function engineSizes(options: EngineOptions, tables: ModelTables, modelDt
   if (!chunks.includes(mixedChunk)) chunks.push(mixedChunk);
   chunks.sort((a, b) => a - b);
 
+  const maxMoves = slots + STAGING_MOVES;
   const window = tables.layerWindows.every((w) => w > 0) ? Math.max(...tables.layerWindows) : 0;
   return {
     kvMode,
@@ -121,7 +123,7 @@ export function engineSizes(options: EngineOptions, tables: ModelTables, modelDt
       maxContext,
       maxGroups: kvMode === "paged" ? slots * blocksPerSequence : slots * GROUPS_PER_SLOT,
       maxSegments: slots,
-      maxMoves: MAX_MOVES,
+      maxMoves,
       kvDtype: DTYPES.indexOf(kvDtype),
       threads,
       chunks,
@@ -134,6 +136,7 @@ export function engineSizes(options: EngineOptions, tables: ModelTables, modelDt
       maxBlocksPerSequence: blocksPerSequence,
       maxGroupsPerSlot: GROUPS_PER_SLOT,
       prefixCache: kvMode !== "static" && (options.prefixCache ?? true),
+      maxMoves,
     },
     scheduler: { slots, chunks, chunkWhileDecoding: mixedChunk, window: kvMode === "static" ? 0 : window },
   };

@@ -1,0 +1,211 @@
+import { assert, assertEquals } from "@std/assert";
+import fc from "fast-check";
+import { loadModelFolder } from "../../runtime/model/folder.ts";
+import type { SequenceOptions } from "../../runtime/sequence.ts";
+import { State } from "../../runtime/sequence.ts";
+import type { KvMode } from "../../runtime/types.ts";
+import { FIXTURES } from "../golden.ts";
+import { Bench, type Outcome } from "../harness.ts";
+
+/** The promise: a request's tokens and log probabilities depend on the request alone, to the last bit. */
+
+interface Request {
+  prompt: number[];
+  maxTokens: number;
+  sampling: Partial<SequenceOptions>;
+}
+
+interface Setting {
+  kvMode: KvMode;
+  slots: number;
+  prefixCache: boolean;
+  inFlight: 1 | 2;
+  threads: number;
+  chunkLimit: number;
+  chunkWhileDecoding: number;
+  /** Blocks of the pool, as a share of what all slots could use; small ones force preemption. */
+  pool: number;
+  /** Hold every n-th block so that free runs are short; 0 is off. */
+  fragment: number;
+  /** Bystanders that come and are cancelled half-way. */
+  bystanders: number;
+}
+
+const MAX_CONTEXT = 256;
+const BLOCK = 16;
+const VOCAB = 120; // the smallest fixture has 131
+
+const request: fc.Arbitrary<Request> = fc.record({
+  // Prompts share prefixes often, so that the prefix cache has something to do.
+  prompt: fc.tuple(
+    fc.constantFrom(0, 16, 40, 64),
+    fc.array(fc.integer({ min: 0, max: VOCAB - 1 }), { minLength: 1, maxLength: 90 }),
+  ).map(([shared, rest]) => [...Array.from({ length: shared }, (_, i) => (i * 7 + 3) % VOCAB), ...rest]),
+  maxTokens: fc.integer({ min: 1, max: 48 }),
+  sampling: fc.record({
+    temperature: fc.constantFrom(0, 0.7, 1, 1.5),
+    topK: fc.constantFrom(0, 1, 5, 40),
+    topP: fc.constantFrom(1, 0.9, 0.3),
+    minP: fc.constantFrom(0, 0.05),
+    seedLo: fc.nat(),
+    seedHi: fc.nat(1000),
+    logprobs: fc.constantFrom(1, 4, 21),
+  }),
+});
+
+const setting: fc.Arbitrary<Setting> = fc.record({
+  kvMode: fc.constantFrom<KvMode>("kv-rm", "static", "paged"),
+  slots: fc.integer({ min: 1, max: 6 }),
+  prefixCache: fc.boolean(),
+  inFlight: fc.constantFrom<1 | 2>(1, 2),
+  threads: fc.integer({ min: 1, max: 3 }),
+  chunkLimit: fc.constantFrom(1, 7, 32, 128),
+  chunkWhileDecoding: fc.constantFrom(1, 5, 64),
+  pool: fc.constantFrom(0.2, 0.5, 1),
+  fragment: fc.constantFrom(0, 3, 5),
+  bystanders: fc.nat(4),
+});
+
+type Loaded = Awaited<ReturnType<typeof loadModelFolder>>;
+
+function open(model: Loaded, on: Setting): Bench {
+  const { layers, kvHeads, headDim } = model.tables.config;
+  const blockBytes = BLOCK * layers * 2 * kvHeads * headDim * 4;
+  const blocks = Math.max(1, on.kvMode === "static" ? on.slots : on.pool * on.slots) * (MAX_CONTEXT / BLOCK);
+  // Held blocks must leave room for one sequence of the full context.
+  const held = on.fragment > 0 && on.kvMode === "kv-rm" ? 2 * MAX_CONTEXT / BLOCK : 0;
+  const bench = new Bench(model.tables, model.dtype, {
+    kvMode: on.kvMode,
+    slots: on.slots,
+    blockTokens: BLOCK,
+    kvMemory: Math.ceil(blocks + held) * blockBytes,
+    kvDtype: "f32",
+    maxContext: MAX_CONTEXT,
+    threads: on.threads,
+    prefillChunk: 128,
+    prefixCache: on.prefixCache,
+    inFlight: on.inFlight,
+  });
+  bench.host.scheduler.chunkLimit = on.chunkLimit;
+  bench.host.scheduler.chunkWhileDecoding = on.chunkWhileDecoding;
+  return bench;
+}
+
+/** Takes blocks one by one and gives back all but every n-th: the free runs left are short. */
+function fragment(bench: Bench, every: number): void {
+  const { pager } = bench.host;
+  const tokens = new Int32Array(BLOCK);
+  const limit = Math.min(MAX_CONTEXT / BLOCK, bench.sizes.native.numBlocks - MAX_CONTEXT / BLOCK);
+  const maps = [];
+  for (let i = 0; i < limit; i++) maps.push(pager.open(0, tokens, BLOCK, false));
+  maps.forEach((map, i) => {
+    if (map && i % every !== 0) pager.close(map, 0);
+  });
+  pager.completed(0);
+}
+
+function assertSame(found: Outcome, wanted: Outcome, what: string): void {
+  assertEquals(found.tokens, wanted.tokens, `${what}: tokens`);
+  // Numbers that came as float32: equal means equal bits (and NaN never comes).
+  assertEquals(found.logprobs, wanted.logprobs, `${what}: log probabilities`);
+  assertEquals(found.tops, wanted.tops, `${what}: alternatives`);
+}
+
+for (const name of ["llama3", "mistral", "qwen3", "llama-bf16"]) {
+  Deno.test(`EngineLoop gives ${name} the same bits alone and in any company, placement and history`, async () => {
+    const model = await loadModelFolder(`${FIXTURES}/models/${name}`);
+    const alone = open(model, {
+      kvMode: "kv-rm",
+      slots: 1,
+      prefixCache: false,
+      inFlight: 1,
+      threads: 1,
+      chunkLimit: 128,
+      chunkWhileDecoding: 128,
+      pool: 1,
+      fragment: 0,
+      bystanders: 0,
+    });
+    let preemptions = 0;
+    let reused = 0;
+    let moved = 0;
+    try {
+      const requests = fc.array(request, { minLength: 1, maxLength: 10 });
+      fc.assert(
+        fc.property(requests, setting, fc.nat(), (many, on, seed) => {
+          const wanted = many.map((one) => alone.run(one.prompt, one.maxTokens, one.sampling));
+          using together = open(model, on);
+          if (on.fragment > 0 && on.kvMode === "kv-rm") fragment(together, on.fragment);
+          const bystanders = Array.from(
+            { length: on.bystanders },
+            (_, i) =>
+              together.sequence(Array.from({ length: 20 + 31 * i }, (_, j) => (i + j * j) % VOCAB), 100),
+          );
+          const sequences = many.map((one) => together.sequence(one.prompt, one.maxTokens, one.sampling));
+          const arrivals = [...bystanders, ...sequences];
+          let next = 0;
+          const { loop } = together.host;
+          loop.submit(arrivals[next++]!);
+          together.drain((turn) => {
+            // Arrivals are spread over the first turns in a way that the seed decides.
+            if ((turn * 31 + seed) % 3 === 0 && next < arrivals.length) loop.submit(arrivals[next++]!);
+            const leaver = bystanders[turn % 7];
+            if (leaver && turn > 9 + (seed % 13) && leaver.state !== State.FINISHED) loop.cancel(leaver);
+          });
+          while (next < arrivals.length) {
+            loop.submit(arrivals[next++]!);
+            together.drain();
+          }
+          sequences.forEach((sequence, i) => {
+            assertSame(together.sink.of(sequence.id), wanted[i]!, `request ${i} of ${sequences.length}`);
+          });
+          together.host.pager.checkInvariants();
+          preemptions += together.host.scheduler.preemptions;
+          reused += together.host.pager.stats.prefixHits;
+          moved += loop.stats.moves;
+        }),
+        { numRuns: 40, seed: 20261123 },
+      );
+    } finally {
+      alone[Symbol.dispose]();
+    }
+    // The property says nothing where the machinery it is about never ran.
+    assert(preemptions > 0, "no run preempted anybody");
+    assert(reused > 0, "no run reused a prefix");
+    assert(moved > 0, "no run moved a block");
+  });
+}
+
+Deno.test("EngineLoop gives choices that share a prompt the bits they get alone", async () => {
+  const model = await loadModelFolder(`${FIXTURES}/models/llama3`);
+  const prompt = Array.from({ length: 45 }, (_, i) => (i * 11 + 5) % VOCAB);
+  for (const kvMode of ["kv-rm", "paged", "static"] as const) {
+    using on = new Bench(model.tables, model.dtype, { kvMode, slots: 6, blockTokens: 16, maxContext: 256 });
+    const wanted = [0, 1, 2, 3].map((seedLo) => on.run(prompt, 40, { temperature: 1, seedLo }));
+    on.host.pager.dropCache();
+    const parent = on.sequence(prompt, 40, { temperature: 1, seedLo: 0 });
+    const children = [1, 2, 3].map((seedLo) => on.sequence(prompt, 40, { temperature: 1, seedLo, parent }));
+    for (const sequence of [parent, ...children]) on.host.loop.submit(sequence);
+    on.drain();
+    [parent, ...children].forEach((sequence, i) => {
+      assertSame(on.sink.of(sequence.id), wanted[i]!, `${kvMode}: choice ${i}`);
+    });
+    if (kvMode !== "static") assertEquals(on.sink.of(children[0]!.id).cachedTokens, prompt.length - 1);
+    on.host.pager.checkInvariants();
+  }
+});
+
+Deno.test("EngineLoop scores a prompt the same at any chunk size", async () => {
+  const model = await loadModelFolder(`${FIXTURES}/models/qwen3`);
+  const prompt = Array.from({ length: 75 }, (_, i) => (i * 13 + 1) % VOCAB);
+  using on = new Bench(model.tables, model.dtype, { slots: 2, blockTokens: 16, maxContext: 256 });
+  const wanted = on.run(prompt, 4, { promptLogprobs: 3 }).promptLogprobs;
+  assertEquals(wanted.size, prompt.length - 1);
+  for (const chunk of [1, 7, 64]) {
+    on.host.scheduler.chunkLimit = chunk;
+    const found = on.run(prompt, 4, { promptLogprobs: 3 }).promptLogprobs;
+    assertEquals(found, wanted, `chunk ${chunk}`);
+  }
+  on.host.scheduler.chunkLimit = 128;
+  assertEquals(on.run(prompt, 0, { promptLogprobs: 1 }).promptLogprobs, wanted, "no tokens wanted");
+});
