@@ -22,7 +22,7 @@ serve: native ## Serve a model over HTTP; MODEL=folder HOST=127.0.0.1 PORT=8000 
 
 .PHONY: native
 native: setup ## Build build/libkvrm_cpu.so
-	@$(SUBMAKE) build/libkvrm_cpu.so
+	@$(MAKE) -q build/libkvrm_cpu.so 2>/dev/null || $(SUBMAKE) build/libkvrm_cpu.so
 
 .PHONY: setup
 setup: ## Get what is missing: Deno, Debian packages, npm packages

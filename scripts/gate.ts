@@ -49,7 +49,7 @@ function steps(testArgs: readonly string[]): Record<string, Step> {
   return {
     format: check(["deno", "fmt", "--check"]),
     lint: check(["deno", "lint"]),
-    types: check(["deno", "check"]),
+    types: check(["deno", "check", "--doc"]),
     lock: check(["deno", "install", "--frozen", "--quiet"]),
     docs: check(["deno", "doc", "--lint", "mod.ts"], missing("mod.ts")),
     "clang-format": check(
