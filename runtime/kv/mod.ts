@@ -1,0 +1,11 @@
+/**
+ * Where KV blocks lie and how they move: block pager, block maps, transport.
+ *
+ * @module
+ */
+
+export { BlockMap, GROUP_WORDS } from "./block_map.ts";
+export type { PagerOptions } from "./options.ts";
+export { BlockPager } from "./pager.ts";
+export { PagerStats } from "./stats.ts";
+export { MOVE_WORDS } from "./transport.ts";

@@ -1,0 +1,31 @@
+/**
+ * How a pager is built.
+ *
+ * @module
+ */
+
+import type { KvMode } from "../types.ts";
+
+/** Sizes and switches of a BlockPager. A block holds its tokens' K and V of all layers. */
+export interface PagerOptions {
+  /** Blocks in the pool. In static mode at least slots × maxBlocksPerSequence. */
+  numBlocks: number;
+  /** Tokens of a block. */
+  blockTokens: number;
+  mode: KvMode;
+  slots: number;
+  /** Blocks of the longest sequence. */
+  maxBlocksPerSequence: number;
+  /** G: transfer groups of a slot at most, in kv-rm mode. */
+  maxGroupsPerSlot: number;
+  /** Keep the blocks of ended sequences findable by content. Not in static mode. */
+  prefixCache: boolean;
+  /** Blocks set aside, softly, behind each sequence. Default 4. kv-rm mode only. */
+  reserveBlocks?: number;
+  /** Blocks that staging may move in a step. 0 turns it off. Default 8. kv-rm mode only. */
+  moveBudgetBlocks?: number;
+  /** Staging joins runs below this many blocks. Default 4. */
+  minRunBlocks?: number;
+  /** Moves that a step's descriptor holds. Default slots + 64. */
+  maxMoves?: number;
+}
