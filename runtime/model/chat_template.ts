@@ -1,0 +1,136 @@
+/**
+ * Chat templates: Jinja, as `transformers` renders it.
+ *
+ * @module
+ */
+import { Template } from "@huggingface/jinja";
+import { join } from "node:path";
+import { InvalidRequestError, ModelError } from "../errors.ts";
+import { messageOf, readJsonIfPresent, readTextIfPresent } from "./json.ts";
+
+/** What a rendering may be given. */
+export interface RenderOptions {
+  /** End with the beginning of the assistant's turn. Default true. */
+  addGenerationPrompt?: boolean;
+  /** Tools in OpenAI's form; a template named "tool_use" is preferred then. */
+  tools?: readonly unknown[];
+  /** Further variables of the template, such as `enable_thinking`. */
+  extra?: Readonly<Record<string, unknown>>;
+}
+
+/** One or several named templates, with the model's special tokens. Parsed when first used. */
+export class ChatTemplate {
+  readonly #sources: ReadonlyMap<string, string>;
+  readonly #variables: Readonly<Record<string, unknown>>;
+  readonly #parsed = new Map<string, Template>();
+  readonly #origin: string;
+
+  /** `templates`: by name, one of them "default"; `variables`: special tokens by name, for example bos_token. */
+  constructor(
+    templates: string | ReadonlyMap<string, string>,
+    variables: Readonly<Record<string, unknown>> = {},
+    origin = "the chat template",
+  ) {
+    this.#sources = typeof templates === "string" ? new Map([["default", templates]]) : templates;
+    this.#variables = variables;
+    this.#origin = origin;
+  }
+
+  /**
+   * From chat_template.jinja, else chat_template.json, else tokenizer_config.json; special tokens from the last.
+   * null where there is no template. Throws a ModelError for a file that is malformed.
+   */
+  static async fromFolder(path: string): Promise<ChatTemplate | null> {
+    const configPath = join(path, "tokenizer_config.json");
+    const jinjaPath = join(path, "chat_template.jinja");
+    const jsonPath = join(path, "chat_template.json");
+    const [config, jinja, json] = await Promise.all([
+      readJsonIfPresent(configPath) as Promise<Record<string, unknown> | null>,
+      readTextIfPresent(jinjaPath),
+      readJsonIfPresent(jsonPath) as Promise<Record<string, unknown> | null>,
+    ]);
+    const variables = specialTokens(config ?? {});
+    if (jinja !== null) return new ChatTemplate(jinja, variables, jinjaPath);
+    const [field, origin] = json?.["chat_template"] !== undefined
+      ? [json["chat_template"], jsonPath]
+      : [config?.["chat_template"], configPath];
+    if (field === undefined || field === null) return null;
+    return new ChatTemplate(namedTemplates(field, origin), variables, origin);
+  }
+
+  /**
+   * The prompt for a conversation. The template writes BOS itself: encode the result with addSpecialTokens
+   * false. Throws an InvalidRequestError with the template's own words when it refuses the messages.
+   */
+  render(messages: readonly unknown[], options: RenderOptions = {}): string {
+    const name = options.tools !== undefined && this.#sources.has("tool_use") ? "tool_use" : "default";
+    const template = this.#template(name);
+    try {
+      return template.render({
+        ...this.#variables,
+        ...options.extra,
+        messages,
+        tools: options.tools ?? null,
+        documents: null,
+        add_generation_prompt: options.addGenerationPrompt ?? true,
+      });
+    } catch (error) {
+      throw new InvalidRequestError(
+        `the model's chat template refuses the messages: ${messageOf(error)}`,
+        "messages",
+        null,
+        {
+          cause: error,
+        },
+      );
+    }
+  }
+
+  #template(name: string): Template {
+    let template = this.#parsed.get(name);
+    if (template === undefined) {
+      const source = this.#sources.get(name);
+      if (source === undefined) {
+        throw new ModelError(
+          `${this.#origin} has no template "${name}", only ${[...this.#sources.keys()].join(", ")}`,
+        );
+      }
+      try {
+        template = new Template(source);
+      } catch (error) {
+        throw new ModelError(`${this.#origin}: chat template "${name}": ${messageOf(error)}`, {
+          cause: error,
+        });
+      }
+      this.#parsed.set(name, template);
+    }
+    return template;
+  }
+}
+
+/** tokenizer_config.json holds one template, or a list of named ones. */
+function namedTemplates(field: unknown, origin: string): string | Map<string, string> {
+  if (typeof field === "string") return field;
+  const entries = Array.isArray(field) ? field as { name?: unknown; template?: unknown }[] : [];
+  const templates = new Map<string, string>();
+  for (const { name, template } of entries) {
+    if (typeof name === "string" && typeof template === "string") templates.set(name, template);
+  }
+  if (templates.size === 0 || templates.size < entries.length) {
+    throw new ModelError(`${origin}: chat_template is neither a string nor a list of {name, template}`);
+  }
+  return templates;
+}
+
+/** bos_token and the like, as text, under the names that transformers hands to templates. */
+function specialTokens(config: Record<string, unknown>): Record<string, unknown> {
+  const tokens: Record<string, unknown> = {};
+  for (const [key, value] of Object.entries(config)) {
+    if (!key.endsWith("_token")) continue;
+    const content = typeof value === "string" ? value : (value as { content?: unknown } | null)?.content;
+    if (typeof content === "string") tokens[key] = content;
+  }
+  const additional = config["additional_special_tokens"];
+  if (Array.isArray(additional)) tokens["additional_special_tokens"] = additional;
+  return tokens;
+}

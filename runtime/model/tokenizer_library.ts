@@ -1,0 +1,104 @@
+/**
+ * `@huggingface/tokenizers`, with what it does differently from the Python library put right.
+ *
+ * Upstream findings in 0.2.0, each pinned by a golden test in tests/model/tokenizer_test.ts:
+ *  - Unigram ignores `byte_fallback` when it encodes: unknown characters become the unknown token.
+ *  - The Metaspace pre-tokenizer ignores `split` (default true) and the older `add_prefix_space`.
+ *  - Decoding drops U+FEFF and counts U+FFFD differently after invalid bytes; decoding is ours anyway.
+ *
+ * @module
+ */
+import { Tokenizer } from "@huggingface/tokenizers";
+
+/** The parts of the library's internals that are put right. */
+interface Internals {
+  model: {
+    _call(tokens: string[]): string[];
+    encode(tokens: string[]): string[];
+    tokens_to_ids: Map<string, number>;
+    unk_token?: string;
+  };
+  pre_tokenizer: PreTokenizer | null;
+}
+
+interface PreTokenizer {
+  tokenizers?: PreTokenizer[];
+  prepend_scheme?: string;
+  pre_tokenize_text(text: string, options?: unknown): string[];
+}
+
+interface StageConfig {
+  type?: string;
+  pretokenizers?: StageConfig[];
+  replacement?: string;
+  split?: boolean;
+  prepend_scheme?: string;
+  add_prefix_space?: boolean;
+}
+
+/** The fields of a tokenizer.json that are read here. */
+export interface TokenizerJson {
+  model: { type?: string; byte_fallback?: boolean; vocab: unknown };
+  pre_tokenizer?: unknown;
+  [field: string]: unknown;
+}
+
+/** Builds the library's tokenizer. Throws what the library throws. */
+export function createLibraryTokenizer(json: TokenizerJson, config: object): Tokenizer {
+  const library = new Tokenizer(json as object, config);
+  const internals = library as unknown as Internals;
+  if (json.model.type === "Unigram" && json.model.byte_fallback) addByteFallback(internals.model);
+  fixMetaspace(json.pre_tokenizer as StageConfig | null, internals.pre_tokenizer);
+  return library;
+}
+
+/** As `Unigram::tokenize` does in Rust: a piece outside the vocabulary becomes bytes if all of them are inside. */
+function addByteFallback(model: Internals["model"]): void {
+  const utf8 = new TextEncoder();
+  const known = model.tokens_to_ids;
+  model._call = (tokens) => {
+    const out: string[] = [];
+    for (const piece of model.encode(tokens)) {
+      if (known.has(piece)) {
+        out.push(piece);
+        continue;
+      }
+      const bytes = Array.from(
+        utf8.encode(piece),
+        (byte) => `<0x${byte.toString(16).toUpperCase().padStart(2, "0")}>`,
+      );
+      if (bytes.every((byte) => known.has(byte))) out.push(...bytes);
+      else if (model.unk_token !== undefined && out.at(-1) !== model.unk_token) out.push(model.unk_token);
+    }
+    return out;
+  };
+}
+
+function fixMetaspace(config: StageConfig | null | undefined, stage: PreTokenizer | null | undefined): void {
+  if (!config || !stage) return;
+  if (config.type === "Sequence") {
+    config.pretokenizers?.forEach((child, i) => fixMetaspace(child, stage.tokenizers?.[i]));
+  }
+  if (config.type !== "Metaspace") return;
+  if (config.prepend_scheme === undefined && config.add_prefix_space === false) {
+    stage.prepend_scheme = "never";
+  }
+  if (config.split === false) return;
+  const mark = config.replacement ?? "\u2581";
+  const whole = stage.pre_tokenize_text;
+  stage.pre_tokenize_text = function (text, options) {
+    return whole.call(this, text, options).flatMap((part) => splitBefore(part, mark));
+  };
+}
+
+/** Cuts a text before each `mark`. */
+function splitBefore(text: string, mark: string): string[] {
+  const parts: string[] = [];
+  let start = 0;
+  for (let at = text.indexOf(mark, 1); at >= 0; at = text.indexOf(mark, at + 1)) {
+    parts.push(text.slice(start, at));
+    start = at;
+  }
+  if (start < text.length) parts.push(text.slice(start));
+  return parts;
+}
