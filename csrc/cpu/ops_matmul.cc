@@ -1,0 +1,37 @@
+// Matrix products. The kernels are in matmul-inl.h; a kernel of another kind for one dtype (BF16 dot
+// products, VNNI) is slotted in at MatMulImpl's switch.
+#include "dispatch.h"
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "cpu/ops_matmul.cc"
+#include "hwy/foreach_target.h"
+// After foreach_target.h.
+#include "matmul-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace kvrm::cpu {
+namespace HWY_NAMESPACE {
+
+void MatMulImpl(const Weight& w, const Weight* bias, const float* x, size_t x_stride, uint32_t m, float* out,
+                size_t out_stride, uint32_t n_begin, uint32_t n_end, bool add) {
+  if (m == 0 || n_begin >= n_end) return;
+  const MatMulOut to{bias, out, out_stride, add};
+  KVRM_WITH_DTYPE(w.dtype, MatMulRows(static_cast<const T*>(w.data), w.cols, x, x_stride, m, n_begin, n_end, to));
+}
+
+}  // namespace HWY_NAMESPACE
+}  // namespace kvrm::cpu
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace kvrm::cpu {
+
+KVRM_EXPORT(MatMulImpl);
+
+void MatMul(const Weight& w, const Weight* bias, const float* x, size_t x_stride, uint32_t m, float* out,
+            size_t out_stride, uint32_t n_begin, uint32_t n_end, bool add) {
+  KVRM_CALL(MatMulImpl)(w, bias, x, x_stride, m, out, out_stride, n_begin, n_end, add);
+}
+
+}  // namespace kvrm::cpu
+#endif  // HWY_ONCE

@@ -1,0 +1,186 @@
+// Sampling. The passes over the vocabulary are in sampling-inl.h, which also fixes the order of sums.
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "dispatch.h"
+#include "ops_philox.h"
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "cpu/ops_sampling.cc"
+#include "hwy/foreach_target.h"
+// After foreach_target.h.
+#include "sampling-inl.h"
+
+#if HWY_ONCE
+namespace kvrm::cpu {
+
+KVRM_EXPORT(ChunkMaxima);
+KVRM_EXPORT(Weigh);
+KVRM_EXPORT(KeepUpTo);
+KVRM_EXPORT(Gather);
+
+namespace {
+
+constexpr float kNone = -std::numeric_limits<float>::infinity();
+
+// The caller's scratch. Chunks cover the vocabulary, rounded up.
+struct Scratch {
+  Scratch(void* memory, uint32_t vocab) : chunks((vocab + kChunk - 1) / kChunk) {
+    weights = static_cast<float*>(memory);
+    sums = weights + chunks * kChunk;
+    maxima = sums + chunks;
+    order = maxima + chunks;
+    candidates = reinterpret_cast<Candidate*>(order + chunks);
+  }
+
+  size_t chunks;
+  float* weights;         // [chunks * kChunk]
+  float* sums;            // [chunks]
+  float* maxima;          // [chunks]
+  float* order;           // [chunks]: maxima, rearranged
+  Candidate* candidates;  // [vocab]
+};
+
+// The best tokens, found without sorting the vocabulary. The n-th largest of the chunks' maxima bounds
+// the n-th best logit from below, so the logits at or above it are a complete head of the order, mostly
+// hardly longer than n.
+class BestFirst {
+ public:
+  BestFirst(const float* logits, uint32_t vocab, const Scratch& scratch)
+      : logits_(logits), vocab_(vocab), scratch_(scratch) {}
+
+  // Makes at least the first min(n, vocab) available.
+  void Reach(size_t n) {
+    n = std::min<size_t>(n, vocab_);
+    if (sorted_ >= n) return;
+    if (!complete_ && gathered_ < n) GatherHead(n);
+    Candidate* all = scratch_.candidates;
+    std::nth_element(all + sorted_, all + (n - 1), all + gathered_, Before);
+    std::sort(all + sorted_, all + n, Before);
+    sorted_ = n;
+  }
+
+  const Candidate& operator[](size_t i) const { return scratch_.candidates[i]; }
+  size_t sorted() const { return sorted_; }
+
+ private:
+  void GatherHead(size_t n) {
+    float bound = kNone;
+    if (n <= scratch_.chunks) {
+      std::copy(scratch_.maxima, scratch_.maxima + scratch_.chunks, scratch_.order);
+      std::nth_element(scratch_.order, scratch_.order + (n - 1), scratch_.order + scratch_.chunks, std::greater<>());
+      bound = scratch_.order[n - 1];
+    }
+    gathered_ = KVRM_CALL(Gather)(logits_, vocab_, bound, scratch_.candidates);
+    complete_ = bound == kNone;
+    sorted_ = 0;
+  }
+
+  const float* logits_;
+  uint32_t vocab_;
+  const Scratch& scratch_;
+  size_t gathered_ = 0;  // candidates in scratch, a complete head of the order
+  size_t sorted_ = 0;    // of these, sorted
+  bool complete_ = false;
+};
+
+int32_t Greedy(const float* logits, uint32_t vocab, float max, const float* maxima) {
+  if (max == kNone) return 0;  // all are -inf or NaN: any valid id
+  size_t i = 0;
+  while (maxima[i / kChunk] != max) i += kChunk;
+  while (i + 1 < vocab && logits[i] != max) ++i;
+  return static_cast<int32_t>(i);
+}
+
+// How many of the best tokens top-k and top-p leave. Sums best first, in f64.
+size_t Kept(BestFirst& best, const float* weights, uint32_t vocab, const SampleParams& params, double total) {
+  const bool by_k = params.top_k != 0 && params.top_k < vocab;
+  const bool by_p = params.top_p < 1.0f;
+  const size_t limit = by_k ? params.top_k : vocab;
+  if (by_k) best.Reach(limit);
+  if (!by_p) return limit;
+  if (by_k) {
+    total = 0;
+    for (size_t i = 0; i < limit; ++i) total += weights[best[i].id];
+  }
+  const double wanted = params.top_p * total;
+  double sum = 0;
+  for (size_t i = 0; i < limit; ++i) {
+    if (i >= best.sorted()) best.Reach(std::max<size_t>(32, 8 * i));
+    sum += weights[best[i].id];
+    if (sum >= wanted) return i + 1;
+  }
+  return limit;
+}
+
+// The first token whose cumulative weight, ids ascending, exceeds u * total.
+int32_t Draw(const Scratch& scratch, uint32_t vocab, double total, double u) {
+  const double target = u * total;
+  double before = 0;
+  size_t chunk = 0;
+  while (chunk + 1 < scratch.chunks && before + scratch.sums[chunk] <= target) before += scratch.sums[chunk++];
+  int32_t last = 0;  // the last token with weight: the chunk's sum, rounded otherwise, may exceed theirs
+  const size_t end = std::min<size_t>((chunk + 1) * kChunk, vocab);
+  for (size_t i = chunk * kChunk; i < end; ++i) {
+    if (scratch.weights[i] <= 0) continue;
+    last = static_cast<int32_t>(i);
+    before += scratch.weights[i];
+    if (before > target) break;
+  }
+  return last;
+}
+
+}  // namespace
+
+size_t SampleScratchBytes(uint32_t vocab) {
+  const size_t chunks = (vocab + kChunk - 1) / kChunk;
+  const size_t bytes = chunks * (kChunk + 3) * sizeof(float) + vocab * sizeof(Candidate);
+  return (bytes + 63) / 64 * 64;
+}
+
+float LogSumExp(const float* logits, uint32_t vocab) {
+  const float max = KVRM_CALL(ChunkMaxima)(logits, vocab, nullptr);
+  if (max == kNone) return kNone;
+  const double sum = KVRM_CALL(Weigh)(logits, vocab, max, 1.0f, nullptr, nullptr);
+  return static_cast<float>(max + std::log(sum));
+}
+
+int32_t Sample(const float* logits, uint32_t vocab, const SampleParams& params, void* memory) {
+  const Scratch scratch(memory, vocab);
+  const float max = KVRM_CALL(ChunkMaxima)(logits, vocab, scratch.maxima);
+  if (!(params.temperature > 0) || max == kNone) return Greedy(logits, vocab, max, scratch.maxima);
+
+  double total = KVRM_CALL(Weigh)(logits, vocab, max, 1.0f / params.temperature, scratch.weights, scratch.sums);
+  BestFirst best(logits, vocab, scratch);
+  const size_t kept = Kept(best, scratch.weights, vocab, params, total);
+  if (kept < vocab || params.min_p > 0) {
+    // The heaviest token weighs 1, so min-p is a bound on the weight, and 1 the most that it may be.
+    const Candidate last = kept < vocab ? best[kept - 1] : Candidate{kNone, vocab};
+    total = KVRM_CALL(KeepUpTo)(logits, vocab, last, std::min(params.min_p, 1.0f), scratch.weights, scratch.sums);
+  }
+  const uint32_t counter[4] = {params.counter, 0, 0, 0};
+  uint32_t random[4];
+  Philox4x32(params.seed, counter, random);
+  return Draw(scratch, vocab, total, random[0] * 0x1p-32);
+}
+
+void TopLogprobs(const float* logits, uint32_t vocab, float log_sum_exp, uint32_t n, kvrm_top* out, void* memory) {
+  const Scratch scratch(memory, vocab);
+  KVRM_CALL(ChunkMaxima)(logits, vocab, scratch.maxima);
+  BestFirst best(logits, vocab, scratch);
+  if (n == 0) return;
+  best.Reach(n);
+  for (uint32_t i = 0; i < n; ++i) {
+    if (i < vocab) {
+      out[i] = {static_cast<int32_t>(best[i].id), best[i].logit - log_sum_exp};
+    } else {
+      out[i] = {-1, kNone};
+    }
+  }
+}
+
+void Philox4x32(uint64_t seed, const uint32_t counter[4], uint32_t out[4]) { PhiloxRounds(seed, counter, out); }
+
+}  // namespace kvrm::cpu
+#endif  // HWY_ONCE
