@@ -26,14 +26,16 @@ export interface Choice {
 /** Why a choice ended, where it did end. */
 export type WireFinishReason = Exclude<FinishReason, "cancelled">;
 
-/** Starts all requests, or none: if one is refused, the others end and its error is thrown. */
-export async function startAll(engine: Engine, requests: readonly GenerateRequest[]): Promise<Generation[]> {
-  const started = await Promise.allSettled(requests.map((request) => engine.generate(request)));
-  const generations = started.flatMap((one) => one.status === "fulfilled" ? [one.value] : []);
-  const refused = started.find((one) => one.status === "rejected");
-  if (refused === undefined) return generations;
-  cancelAll(generations);
-  throw refused.reason;
+/** Starts all requests, or none: if one is refused, those before it end and its error is thrown. */
+export function startAll(engine: Engine, requests: readonly GenerateRequest[]): Generation[] {
+  const generations: Generation[] = [];
+  try {
+    for (const request of requests) generations.push(engine.generate(request));
+  } catch (error) {
+    cancelAll(generations);
+    throw error;
+  }
+  return generations;
 }
 
 /** Ends what still runs. */

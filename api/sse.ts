@@ -28,6 +28,7 @@ export class EventStream {
   readonly body: ReadableStream<Uint8Array>;
   #controller!: ReadableStreamDefaultController<Uint8Array>;
   #text = "";
+  #held = false;
   #state: "open" | "closing" | "closed" = "open";
   #waiting: (() => void)[] = [];
 
@@ -36,7 +37,8 @@ export class EventStream {
       start: (controller) => {
         this.#controller = controller;
       },
-      pull: () => this.#flush(),
+      // Text that the reader was not ready for waits for this; other text for its turn.
+      pull: () => this.#held ? this.#flush() : undefined,
       cancel: () => {
         this.#end();
         onCancel();
@@ -82,7 +84,8 @@ export class EventStream {
 
   #flush(): void {
     if (this.#state === "closed") return;
-    if (this.#text !== "" && (this.#controller.desiredSize ?? 0) > 0) {
+    this.#held = this.#text !== "" && (this.#controller.desiredSize ?? 0) <= 0;
+    if (this.#text !== "" && !this.#held) {
       // Taken before it is handed over: enqueue calls pull, which comes back here.
       const text = this.#text;
       this.#text = "";

@@ -4,11 +4,14 @@
  * @module
  */
 
+import type { Context } from "hono";
 import type { Generation } from "../runtime/types.ts";
 import { cancelAll } from "./batch.ts";
 import { type ChunkWriter, usageEvent } from "./chunks.ts";
+import type { ApiEnv } from "./context.ts";
 import { toApiError } from "./errors.ts";
 import type { Identity } from "./identity.ts";
+import type { Logger } from "./log.ts";
 import { DONE, event, EventStream } from "./sse.ts";
 import { usageBody } from "./usage.ts";
 
@@ -30,20 +33,29 @@ export interface StreamParts<W extends ChunkWriter> {
   writer: (index: number) => W;
   /** Events that precede a choice's first chunk. */
   opening?: (generation: Generation, prompt: number, writers: readonly W[]) => Promise<string>;
-  /** Hears of errors after the headers are out. */
-  onError: (error: unknown) => void;
 }
 
 /** A response that streams all choices as they come, then usage if asked for, then `[DONE]`. */
-export function streamResponse<W extends ChunkWriter>(parts: StreamParts<W>): Response {
-  const { generations } = parts;
-  const stream = new EventStream(() => cancelAll(generations));
-  void run(parts, stream);
+export function streamResponse<W extends ChunkWriter>(
+  c: Context<ApiEnv>,
+  log: Logger,
+  parts: StreamParts<W>,
+): Response {
+  const stream = new EventStream(() => cancelAll(parts.generations));
+  void writeAll(parts, stream, (error) => {
+    const cause = error instanceof Error ? error.message : error;
+    if (!c.req.raw.signal.aborted) log.error(`request ${c.get("requestId")}: the stream broke off: ${cause}`);
+  });
   return new Response(stream.body, { headers: STREAM_HEADERS });
 }
 
-async function run<W extends ChunkWriter>(parts: StreamParts<W>, stream: EventStream): Promise<void> {
-  const { identity, generations, includeUsage, onError } = parts;
+/** Writes the whole stream; an error becomes its last event and goes to `onError` while there is a reader. */
+export async function writeAll<W extends ChunkWriter>(
+  parts: StreamParts<W>,
+  stream: EventStream,
+  onError: (error: unknown) => void,
+): Promise<void> {
+  const { identity, generations, includeUsage } = parts;
   try {
     await Promise.all(generations.map((generation, prompt) => pump(parts, generation, prompt, stream)));
     if (includeUsage) stream.write(usageEvent(identity, usageBody(generations.map(({ usage }) => usage))));

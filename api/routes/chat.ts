@@ -28,7 +28,7 @@ async function chat({ engine, log, maxBodyBytes }: ApiContext, c: Context<ApiEnv
   checkChat(body);
   requireModel(engine.model, body.model);
   requireChatTemplate(engine.model);
-  const generations = await startAll(engine, [chatRequest(body, c.req.raw.signal)]);
+  const generations = startAll(engine, [chatRequest(body, c.req.raw.signal)]);
   if (!body.stream) {
     return Response.json(
       await chatCompletion(newIdentity("chatcmpl", "chat.completion", engine.model.id), body, generations),
@@ -37,13 +37,12 @@ async function chat({ engine, log, maxBodyBytes }: ApiContext, c: Context<ApiEnv
 
   const identity = newIdentity("chatcmpl", "chat.completion.chunk", engine.model.id);
   const includeUsage = body.stream_options?.include_usage ?? false;
-  return streamResponse({
+  return streamResponse(c, log, {
     identity,
     generations,
     n: body.n ?? 1,
     includeUsage,
     writer: (index) => new ChatChunkWriter(identity, index, includeUsage),
-    onError: (error) => log.error(`request ${c.get("requestId")}: stream failed: ${error}`),
   });
 }
 

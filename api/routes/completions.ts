@@ -27,19 +27,18 @@ async function complete({ engine, log, maxBodyBytes }: ApiContext, c: Context<Ap
   const body = validate(completionBody, await readJson(c.req.raw, maxBodyBytes));
   checkCompletion(body);
   requireModel(engine.model, body.model);
-  const generations = await startAll(engine, completionRequests(body, c.req.raw.signal));
+  const generations = startAll(engine, completionRequests(body, c.req.raw.signal));
   const identity = newIdentity("cmpl", "text_completion", engine.model.id);
   if (!body.stream) return Response.json(await completion(engine, identity, body, generations));
 
   const includeUsage = body.stream_options?.include_usage ?? false;
-  return streamResponse({
+  return streamResponse(c, log, {
     identity,
     generations,
     n: body.n ?? 1,
     includeUsage,
     writer: (index) => new CompletionChunkWriter(identity, index, includeUsage),
     ...(body.echo && { opening: echoOpening(engine, body) }),
-    onError: (error) => log.error(`request ${c.get("requestId")}: stream failed: ${error}`),
   });
 }
 

@@ -1,0 +1,134 @@
+import { assertEquals, assertStringIncludes, assertThrows } from "@std/assert";
+import { ApiError } from "../../api/errors.ts";
+import {
+  chatMessage,
+  chatRequest,
+  completionRequests,
+  promptsOf,
+  requireChatTemplate,
+  requireModel,
+} from "../../api/requests.ts";
+import { chatBody } from "../../api/schemas/chat.ts";
+import { completionBody } from "../../api/schemas/completions.ts";
+import { validate } from "../../api/schemas/validate.ts";
+import { InvalidRequestError } from "../../runtime/errors.ts";
+import type { ModelInfo } from "../../runtime/types.ts";
+
+const signal = new AbortController().signal;
+
+function completions(fields: Record<string, unknown>) {
+  return completionRequests(validate(completionBody, fields), signal);
+}
+
+function chat(fields: Record<string, unknown>) {
+  return chatRequest(validate(chatBody, { messages: [{ role: "user", content: "hi" }], ...fields }), signal);
+}
+
+const model: ModelInfo = {
+  id: "tiny",
+  created: 0,
+  architecture: "llama",
+  dtype: "bf16",
+  parameters: 1,
+  vocabSize: 2,
+  maxContext: 3,
+  hasChatTemplate: false,
+};
+
+Deno.test("completionRequests() leaves to the engine what the body leaves out, but for OpenAI's length", () => {
+  assertEquals(completions({ prompt: "a" }), [{ prompt: "a", maxTokens: 16, sampling: {}, signal }]);
+});
+
+Deno.test("completionRequests() maps every field", () => {
+  const [request] = completions({
+    prompt: [1, 2],
+    max_tokens: 5,
+    temperature: 0.5,
+    top_p: 0.9,
+    top_k: 40,
+    min_p: 0.1,
+    seed: 7,
+    stop: "end",
+    stop_token_ids: [3],
+    ignore_eos: true,
+    n: 2,
+    logprobs: 3,
+    echo: true,
+    priority: -1,
+    user: "u",
+    metadata: { a: "b" },
+  });
+  assertEquals(request, {
+    prompt: [1, 2],
+    maxTokens: 5,
+    sampling: { temperature: 0.5, topP: 0.9, topK: 40, minP: 0.1, seed: 7 },
+    stop: ["end"],
+    stopTokenIds: [3],
+    ignoreEos: true,
+    n: 2,
+    logprobs: 3,
+    promptLogprobs: 3,
+    priority: -1,
+    signal,
+  });
+});
+
+Deno.test("completionRequests() makes one request per prompt, in order", () => {
+  const prompts = (prompt: unknown) => completions({ prompt }).map((request) => request.prompt);
+  assertEquals(prompts("a"), ["a"]);
+  assertEquals(prompts(["a", "b"]), ["a", "b"]);
+  assertEquals(prompts([1, 2]), [[1, 2]]);
+  assertEquals(prompts([[1, 2], [3]]), [[1, 2], [3]]);
+  assertEquals(promptsOf(""), [""]);
+});
+
+Deno.test("completionRequests() asks for the prompt's log probabilities only to echo them", () => {
+  assertEquals(completions({ prompt: "a", logprobs: 0 })[0]!.promptLogprobs, undefined);
+  assertEquals(completions({ prompt: "a", echo: true })[0]!.promptLogprobs, undefined);
+  assertEquals(completions({ prompt: "a", echo: true, logprobs: 0 })[0]!.promptLogprobs, 0);
+});
+
+Deno.test("completionRequests() reads top_k -1 as all tokens and top_p 0 as the best one", () => {
+  assertEquals(completions({ prompt: "a", top_k: -1 })[0]!.sampling, { topK: 0 });
+  assertEquals(completions({ prompt: "a", top_p: 0, top_k: 40 })[0]!.sampling, { topK: 1 });
+});
+
+Deno.test("chatRequest() leaves the length to the context", () => {
+  assertEquals(chat({}), { messages: [{ role: "user", content: "hi" }], sampling: {}, signal });
+});
+
+Deno.test("chatRequest() prefers max_completion_tokens to max_tokens", () => {
+  assertEquals(chat({ max_tokens: 5 }).maxTokens, 5);
+  assertEquals(chat({ max_tokens: 5, max_completion_tokens: 6 }).maxTokens, 6);
+});
+
+Deno.test("chatRequest() maps logprobs and top_logprobs to one count", () => {
+  assertEquals(chat({ logprobs: true }).logprobs, 0);
+  assertEquals(chat({ logprobs: true, top_logprobs: 4 }).logprobs, 4);
+  assertEquals(chat({ logprobs: false, top_logprobs: 0 }).logprobs, undefined);
+});
+
+Deno.test("chatMessage() joins text parts, renames the developer and keeps other fields", () => {
+  const parts = [{ type: "text" as const, text: "a" }, { type: "text" as const, text: "b" }];
+  assertEquals(chatMessage({ role: "developer", content: parts }), { role: "system", content: "a\nb" });
+  assertEquals(chatMessage({ role: "tool", content: "x", tool_call_id: "1" }), {
+    role: "tool",
+    content: "x",
+    tool_call_id: "1",
+  });
+  assertEquals(chatMessage({ role: "assistant", content: null }), { role: "assistant", content: "" });
+});
+
+Deno.test("requireModel() answers 404 with both names, and takes the served name or none", () => {
+  const error = assertThrows(() => requireModel(model, "gpt-4"), ApiError);
+  assertEquals([error.status, error.code, error.param], [404, "model_not_found", "model"]);
+  assertStringIncludes(error.message, '"gpt-4"');
+  assertStringIncludes(error.message, '"tiny"');
+  for (const asked of ["tiny", null, undefined]) requireModel(model, asked);
+});
+
+Deno.test("requireChatTemplate() says that the model has none", () => {
+  const error = assertThrows(() => requireChatTemplate(model), InvalidRequestError);
+  assertStringIncludes(error.message, 'The model "tiny" has no chat template');
+  requireChatTemplate({ ...model, hasChatTemplate: true });
+});
