@@ -1,0 +1,64 @@
+import { assertEquals, assertThrows } from "@std/assert";
+import { InvalidRequestError } from "../../runtime/errors.ts";
+import { checkRequest, type RequestLimits } from "../../runtime/request.ts";
+import type { GenerateRequest } from "../../runtime/types.ts";
+
+const limits: RequestLimits = {
+  maxContext: 100,
+  vocab: 500,
+  defaults: { temperature: 0.6, topP: 0.9 },
+  eosTokenIds: [2],
+};
+
+function refuses(request: GenerateRequest, prompt: number[], message: string): void {
+  const error = assertThrows(() => checkRequest(request, prompt, limits), InvalidRequestError);
+  assertEquals(error.message, message);
+}
+
+Deno.test("checkRequest() fills in the model's defaults, then the field's", () => {
+  const { base, n } = checkRequest({}, [1, 2, 3], limits);
+  assertEquals([base.temperature, base.topP, base.topK, base.minP, n], [0.6, 0.9, 0, 0, 1]);
+  assertEquals(base.maxTokens, 97);
+  assertEquals([...base.stopTokens], [2]);
+});
+
+Deno.test("checkRequest() cuts max_tokens to what the context has left", () => {
+  assertEquals(checkRequest({ maxTokens: 1000 }, [1, 2], limits).base.maxTokens, 98);
+});
+
+Deno.test("checkRequest() refuses a prompt that leaves no room, naming both numbers", () => {
+  const prompt = new Array<number>(100).fill(1);
+  refuses(
+    {},
+    prompt,
+    "the prompt has 100 tokens, but the context holds 100, the answer included",
+  );
+  assertEquals(checkRequest({ maxTokens: 0 }, prompt, limits).base.maxTokens, 0);
+});
+
+Deno.test("checkRequest() names field, value found and value wanted", () => {
+  refuses({ n: 0 }, [1], "n is 0, wanted an integer from 1 to 128");
+  refuses({ sampling: { temperature: -1 } }, [1], "temperature is -1, wanted a number from 0 to 100");
+  refuses({ sampling: { topP: 0 } }, [1], "top_p is 0, wanted a number from more than 0 to 1");
+  refuses({ sampling: { minP: NaN } }, [1], "min_p is NaN, wanted a number from 0 to 1");
+  refuses(
+    { sampling: { seed: 0.5 } },
+    [1],
+    `seed is 0.5, wanted an integer from 0 to ${Number.MAX_SAFE_INTEGER}`,
+  );
+  refuses({ logprobs: 21 }, [1], "logprobs is 21, wanted an integer from 0 to 20");
+  refuses({}, [], "prompt is empty, wanted at least one token");
+  refuses({}, [500], "prompt contains the token id 500, wanted integers from 0 to 499");
+  refuses({}, [1.5], "prompt contains the token id 1.5, wanted integers from 0 to 499");
+});
+
+Deno.test("checkRequest() gives choice i the seed plus i, in two halves", () => {
+  const { seed } = checkRequest({ n: 2, sampling: { seed: 2 ** 32 - 1 } }, [1], limits);
+  assertEquals(seed(0), { seedLo: 2 ** 32 - 1, seedHi: 0 });
+  assertEquals(seed(1), { seedLo: 0, seedHi: 1 });
+});
+
+Deno.test("checkRequest() leaves out the model's end tokens with ignoreEos, not the request's", () => {
+  const { base } = checkRequest({ ignoreEos: true, stopTokenIds: [7] }, [1], limits);
+  assertEquals([...base.stopTokens], [7]);
+});

@@ -1,0 +1,119 @@
+import { assert, assertEquals } from "@std/assert";
+import { randomModel } from "../../runtime/model/folder.ts";
+import type { EngineOptions } from "../../runtime/options.ts";
+import { State } from "../../runtime/sequence.ts";
+import { Bench } from "../harness.ts";
+
+/** The real loop and library; steps compute nothing, since who runs when is all that is asked here. */
+function bench(options: Omit<EngineOptions, "model">): Bench {
+  const tables = randomModel({
+    hidden: 16,
+    intermediate: 16,
+    layers: 1,
+    heads: 1,
+    kvHeads: 1,
+    vocab: 1000,
+    maxPosition: 4096,
+    dtype: "f32",
+  });
+  return new Bench(tables, "f32", { noop: true, blockTokens: 16, prefixCache: false, ...options });
+}
+
+/** Bytes of `count` blocks of the model above. */
+const blocks = (count: number) => count * 16 * 2 * 16 * 4;
+const prompt = (length: number, salt = 0) => Array.from({ length }, (_, i) => (salt * 97 + i * 3) % 1000);
+
+Deno.test("Scheduler lets a decoding sequence go on while a long prompt enters in chunks", () => {
+  using on = bench({ slots: 2, prefillChunk: 64, mixedChunk: 16 });
+  const { loop } = on.host;
+  const first = on.sequence(prompt(10), 200);
+  loop.submit(first);
+  while (first.generated < 4) loop.turn(1_000_000);
+  const before = { generated: first.generated, steps: loop.stats.steps };
+  const long = on.sequence(prompt(800, 1), 1);
+  loop.submit(long);
+  while (long.state !== State.FINISHED) loop.turn(1_000_000);
+  const steps = loop.stats.steps - before.steps;
+  assert(steps >= 800 / 16, `the prompt took ${steps} steps`);
+  // One token per step, up to the steps in flight at both ends.
+  assert(
+    first.generated - before.generated >= steps - 3,
+    `${first.generated - before.generated} of ${steps}`,
+  );
+});
+
+Deno.test("Scheduler packs several prompts into one chunk", () => {
+  using on = bench({ slots: 8, prefillChunk: 256 });
+  for (let i = 0; i < 8; i++) on.host.loop.submit(on.sequence(prompt(30, i), 1));
+  on.host.loop.turn(1_000_000);
+  assertEquals(on.host.loop.stats.promptTokens, 240);
+  on.drain();
+});
+
+Deno.test("Scheduler admits by priority, then by arrival", () => {
+  using on = bench({ slots: 1 });
+  const order: number[] = [];
+  const make = (priority: number) => on.sequence(prompt(5), 3, { priority });
+  const sequences = [make(0), make(5), make(5), make(-1)];
+  for (const sequence of sequences) on.host.loop.submit(sequence);
+  on.drain(() => {
+    const running = on.host.scheduler.running[0];
+    if (running && order.at(-1) !== running.id) order.push(running.id);
+  });
+  assertEquals(order, [3, 0, 1, 2].map((i) => sequences[i]!.id));
+});
+
+Deno.test("Scheduler admits on the need of the whole prompt, not of its first chunk", () => {
+  using on = bench({ slots: 4, kvMemory: blocks(64), maxContext: 1024, prefillChunk: 16 });
+  const first = on.sequence(prompt(700), 4);
+  const second = on.sequence(prompt(700, 1), 4);
+  on.host.loop.submit(first);
+  on.host.loop.submit(second);
+  let together = 0;
+  on.drain(() => together = Math.max(together, on.host.scheduler.running.length));
+  assertEquals(together, 1);
+  assertEquals(on.host.scheduler.preemptions, 0);
+});
+
+Deno.test("Scheduler preempts the last in the order when blocks run out, and all finish", () => {
+  for (const kvMode of ["kv-rm", "paged"] as const) {
+    using on = bench({ slots: 6, kvMode, kvMemory: blocks(40), maxContext: 640 });
+    const sequences = Array.from({ length: 6 }, (_, i) => on.sequence(prompt(60, i), 200));
+    for (const sequence of sequences) on.host.loop.submit(sequence);
+    on.drain();
+    for (const sequence of sequences) assertEquals(on.sink.of(sequence.id).tokens.length, 200);
+    assert(on.host.scheduler.preemptions > 0);
+    on.host.pager.checkInvariants();
+  }
+});
+
+Deno.test("Scheduler.finish() frees slot and blocks of a cancelled sequence within a step", () => {
+  using on = bench({ slots: 1 });
+  const { loop, pager, scheduler } = on.host;
+  const sequence = on.sequence(prompt(100), 1000);
+  loop.submit(sequence);
+  while (sequence.generated < 3) loop.turn(1_000_000);
+  assert(pager.stats.active > 0);
+  loop.cancel(sequence);
+  assertEquals(scheduler.running.length, 0);
+  const next = on.sequence(prompt(5), 1);
+  loop.submit(next);
+  loop.turn(1_000_000);
+  assertEquals(next.slot, 0);
+  on.drain();
+  assertEquals(pager.stats.free, pager.stats.total);
+});
+
+Deno.test("EngineLoop throws away what a sequence samples after its end", () => {
+  using on = bench({ slots: 2 });
+  // The no-op step samples 3 + (slot * 7 + counter) % (vocab - 3): slot 0 gives 3, 4, 5, ...
+  const outcome = on.run(prompt(5), 50, { stopTokens: Int32Array.of(8) });
+  assertEquals(outcome.tokens, [3, 4, 5, 6, 7, 8]);
+  assertEquals(outcome.finish, 1);
+});
+
+Deno.test("EngineLoop ends a request for no tokens once its prompt is computed", () => {
+  using on = bench({ slots: 2 });
+  const outcome = on.run(prompt(300), 0);
+  assertEquals([outcome.tokens, outcome.finish], [[], 2]);
+});
