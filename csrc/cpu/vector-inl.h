@@ -56,6 +56,23 @@ HWY_INLINE VF LoadF32(const T* p) {
   return hn::PromoteTo(DF(), hn::LoadU(half, p));
 }
 
+#if HWY_TARGET == HWY_SSE4 || HWY_TARGET == HWY_SCALAR
+// Highway 1.0.3's emulation makes infinity and NaN finite. Here the float multiplier rebiases the
+// exponent, exactly and for subnormals too.
+HWY_INLINE VF LoadF32(const hwy::float16_t* p) {
+  const DF d;
+  const DU du;
+  const hn::Rebind<uint16_t, DF> du16;
+  const auto bits = hn::PromoteTo(du, hn::LoadU(du16, reinterpret_cast<const uint16_t*>(p)));
+  const auto sign = hn::ShiftLeft<16>(hn::And(bits, hn::Set(du, 0x8000u)));
+  const auto magnitude = hn::ShiftLeft<13>(hn::And(bits, hn::Set(du, 0x7fffu)));
+  const VF value = hn::Mul(hn::BitCast(d, magnitude), hn::Set(d, 0x1p112f));
+  const VF special = hn::BitCast(d, hn::Or(magnitude, hn::Set(du, 0x7f800000u)));
+  const VF absolute = hn::IfThenElse(hn::Ge(value, hn::Set(d, 65536.0f)), special, value);
+  return hn::Or(absolute, hn::BitCast(d, sign));
+}
+#endif
+
 // The first n < L elements as f32, zeros above. Through a buffer, so that nothing behind them is read.
 template <typename T>
 HWY_NOINLINE VF LoadTail(const T* p, size_t n) {
