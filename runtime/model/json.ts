@@ -44,8 +44,8 @@ export function parseJson(text: string, source: string): unknown {
   }
 }
 
-// deno-lint-ignore no-control-regex -- JSON strings exclude exactly these
 const TOKEN =
+  // deno-lint-ignore no-control-regex -- JSON strings exclude exactly these
   /"(?:[^"\\\u0000-\u001f]|\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4}))*"|-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?|true|false|null|[{}[\]:,]/y;
 const SPACE = /[ \t\r\n]*/y;
 
