@@ -10,8 +10,9 @@
 
 CXX ?= g++
 comma := ,
-NATIVE_FLAGS := -std=c++20 -Wall -Wextra -ffp-contract=off -fvisibility=hidden -fPIC -pthread -MMD -MP $(CXXFLAGS)
-NATIVE_LIBS := $(shell pkg-config --libs-only-L libhwy 2>/dev/null) -l:libhwy.a
+NATIVE_FLAGS := -std=c++20 -Icsrc -Wall -Wextra -ffp-contract=off -fvisibility=hidden -fPIC -pthread -MMD -MP $(CXXFLAGS)
+# Highway gives headers only: needing its library at run time would make the backend two files.
+NATIVE_LIBS :=
 
 NATIVE_ALL := $(shell find csrc -name '*.cc' -not -path 'csrc/cuda/*' | sort)
 NATIVE_TEST_SRC := $(filter %_test.cc,$(NATIVE_ALL))

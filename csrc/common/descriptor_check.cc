@@ -1,0 +1,330 @@
+#include "descriptor_check.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+
+namespace kvrm {
+namespace {
+
+using Want = Refusal::Want;
+
+// Names the place while a section is walked, so that each check is one line.
+struct Where {
+  Refusal* refusal;
+  const char* section;
+  int64_t index;
+
+  bool No(const char* field, double found, Want want, double a, double b, const char* why) const {
+    *refusal = {section, index, field, found, want, a, b, why};
+    return false;
+  }
+  bool Exactly(const char* field, uint64_t found, uint64_t wanted, const char* why = nullptr) const {
+    return found == wanted || No(field, double(found), Want::kExactly, double(wanted), 0, why);
+  }
+  bool AtMost(const char* field, uint64_t found, uint64_t limit, const char* why = nullptr) const {
+    return found <= limit || No(field, double(found), Want::kAtMost, double(limit), 0, why);
+  }
+  bool Within(const char* field, int64_t found, int64_t low, int64_t high, const char* why = nullptr) const {
+    return (low <= found && found <= high) || No(field, double(found), Want::kWithin, double(low), double(high), why);
+  }
+  bool Refuse(const char* field, double found, const char* why) const {
+    return No(field, found, Want::kPlain, 0, 0, why);
+  }
+};
+
+struct Context {
+  const DescriptorLimits& limits;
+  const ShadowState& shadow;
+  const DescriptorView& view;
+  CheckScratch& scratch;
+  Refusal* refusal;
+};
+
+bool Samples(const kvrm_slot& slot) { return (slot.flags & (KVRM_SLOT_DECODE | KVRM_SLOT_SAMPLE)) != 0; }
+
+bool CheckIdle(const Where& at, const kvrm_slot& slot) {
+  const uint32_t words[] = {uint32_t(slot.token), slot.position,    slot.kv_len,      slot.write_block,
+                            slot.write_offset,    slot.group_first, slot.group_count, slot.top_k,
+                            slot.seed_lo,         slot.seed_hi,     slot.counter,     slot.logprobs};
+  uint32_t any = 0;
+  for (uint32_t word : words) any |= word;
+  if (any != 0 || slot.temperature != 0 || slot.top_p != 0 || slot.min_p != 0) {
+    return at.Refuse("flags", 0, "all other fields 0, since the slot is idle");
+  }
+  return true;
+}
+
+bool CheckSampling(const Where& at, const kvrm_slot& slot) {
+  // Written so that NaN fails each of them.
+  if (!(slot.temperature >= 0) || !std::isfinite(slot.temperature)) {
+    return at.Refuse("temperature", slot.temperature, "a finite number of at least 0");
+  }
+  if (!(slot.top_p > 0 && slot.top_p <= 1)) return at.Refuse("top_p", slot.top_p, "more than 0 and at most 1");
+  if (!(slot.min_p >= 0 && slot.min_p <= 1)) return at.Refuse("min_p", slot.min_p, "within 0..1");
+  // top_k may be anything: from the vocabulary's size on it filters nothing.
+  return at.AtMost("logprobs", slot.logprobs, KVRM_MAX_TOP_LOGPROBS + 1);
+}
+
+// The slot's groups: its own, exact, ascending without gaps, covering what its rows can see; and the
+// blocks that its rows write, each marked as written.
+bool CheckGroups(const Context& c, const Where& at, uint32_t index, const kvrm_slot& slot) {
+  const uint32_t block = c.limits.block_tokens;
+  const uint32_t max_blocks = (c.limits.max_context + block - 1) / block;
+  const uint32_t write_first = slot.position / block;
+  const uint32_t write_end = (slot.kv_len - 1) / block + 1;
+  uint32_t visible = 0;  // the first token that the row at position still sees
+  if (const uint32_t window = c.limits.widest_window; window != 0 && slot.position >= window) {
+    visible = slot.position - (window - 1);
+  }
+
+  if (!at.AtMost("group_first", slot.group_first, c.view.header->num_groups, "num_groups")) return false;
+  if (!at.Within("group_count", slot.group_count, 1, int64_t(c.view.header->num_groups) - slot.group_first,
+                 "num_groups - group_first")) {
+    return false;
+  }
+  uint32_t next = 0;  // the logical block after the last group
+  for (uint32_t g = slot.group_first; g < slot.group_first + slot.group_count; ++g) {
+    const kvrm_group& group = c.view.groups[g];
+    const Where here{c.refusal, "groups", g};
+    if (!here.Exactly("slot_kind", group.slot_kind, index | KVRM_GROUP_EXACT << 16, "slot | kind << 16")) return false;
+    if (g == slot.group_first) {
+      if (!here.AtMost("logical_start", group.logical_start, visible / block, "the first block that is still seen")) {
+        return false;
+      }
+    } else if (!here.Exactly("logical_start", group.logical_start, next, "the end of the group before it")) {
+      return false;
+    }
+    if (!here.Within("count", group.count, 1, int64_t(max_blocks) - group.logical_start,
+                     "the logical blocks of max_context")) {
+      return false;
+    }
+    if (!here.AtMost("count", group.count, c.limits.num_blocks, "num_blocks")) return false;
+    if (!here.AtMost("physical_start", group.physical_start, c.limits.num_blocks - group.count, "num_blocks - count")) {
+      return false;
+    }
+    next = group.logical_start + group.count;
+
+    for (uint32_t l = std::max(group.logical_start, write_first); l < std::min(next, write_end); ++l) {
+      const uint32_t physical = group.physical_start + (l - group.logical_start);
+      if (l == write_first && !at.Exactly("write_block", slot.write_block, physical, "where its groups map position")) {
+        return false;
+      }
+      if (c.scratch.block_stamp[physical] == c.scratch.stamp) {
+        return at.Refuse("write_block", physical, "a block that nothing else writes in this step");
+      }
+      c.scratch.block_stamp[physical] = c.scratch.stamp;
+    }
+  }
+  if (next < write_end) {
+    return at.No("group_count", next, Want::kExactly, write_end, 0, "logical blocks up to the one of kv_len - 1");
+  }
+  return true;
+}
+
+bool CheckActive(const Context& c, const Where& at, uint32_t index, const kvrm_slot& slot) {
+  const uint32_t flags = slot.flags;
+  const bool decode = flags == KVRM_SLOT_DECODE || flags == (KVRM_SLOT_DECODE | KVRM_SLOT_TOKEN_LAST);
+  const bool prefill = flags == KVRM_SLOT_PREFILL || flags == (KVRM_SLOT_PREFILL | KVRM_SLOT_SAMPLE);
+  if (!decode && !prefill) {
+    return at.Refuse("flags", flags, "0, DECODE, DECODE | TOKEN_LAST, PREFILL or PREFILL | SAMPLE");
+  }
+  if (!at.Within("kv_len", slot.kv_len, 1, c.limits.max_context, "max_context")) return false;
+  if (!at.AtMost("position", slot.position, slot.kv_len - 1, "kv_len - 1")) return false;
+  if (!at.Exactly("write_offset", slot.write_offset, slot.position % c.limits.block_tokens,
+                  "position % block_tokens")) {
+    return false;
+  }
+  if (decode) {
+    if (!at.Exactly("kv_len", slot.kv_len, uint64_t(slot.position) + 1, "position + 1")) return false;
+    if (flags & KVRM_SLOT_TOKEN_LAST) {
+      if (!c.shadow.sampled[index]) {
+        return at.Refuse("flags", flags, "no TOKEN_LAST: the slot's most recent step did not sample");
+      }
+    } else if (!at.Within("token", slot.token, 0, int64_t(c.limits.vocab) - 1)) {
+      return false;
+    }
+  }
+  if (Samples(slot) && !CheckSampling(at, slot)) return false;
+  return CheckGroups(c, at, index, slot);
+}
+
+bool CheckSlots(const Context& c) {
+  uint32_t num_decode = 0, num_prefill = 0;
+  uint64_t num_groups = 0;
+  for (uint32_t i = 0; i < c.limits.slots; ++i) {
+    const kvrm_slot& slot = c.view.slots[i];
+    const Where at{c.refusal, "slots", i};
+    if (slot.flags == 0) {
+      if (!CheckIdle(at, slot)) return false;
+      continue;
+    }
+    if (!CheckActive(c, at, i, slot)) return false;
+    num_decode += (slot.flags & KVRM_SLOT_DECODE) != 0;
+    num_prefill += (slot.flags & KVRM_SLOT_PREFILL) != 0;
+    num_groups += slot.group_count;
+  }
+  const Where at{c.refusal, "header", -1};
+  const kvrm_header& header = *c.view.header;
+  return at.Exactly("num_decode", header.num_decode, num_decode, "the slots that decode") &&
+         at.Exactly("num_segments", header.num_segments, num_prefill, "the slots that prefill") &&
+         at.Exactly("num_groups", header.num_groups, num_groups, "the groups of all slots");
+}
+
+bool CheckSegments(const Context& c) {
+  const kvrm_header& header = *c.view.header;
+  uint32_t next = 0;  // the first row that no segment has taken yet
+  for (uint32_t i = 0; i < header.num_segments; ++i) {
+    const kvrm_segment& segment = c.view.segments[i];
+    const Where at{c.refusal, "segments", i};
+    if (!at.AtMost("slot", segment.slot, c.limits.slots - 1)) return false;
+    const kvrm_slot& slot = c.view.slots[segment.slot];
+    if ((slot.flags & KVRM_SLOT_PREFILL) == 0) return at.Refuse("slot", segment.slot, "a slot with PREFILL");
+    if (c.scratch.slot_stamp[segment.slot] == c.scratch.stamp) {
+      return at.Refuse("slot", segment.slot, "a slot without another segment");
+    }
+    c.scratch.slot_stamp[segment.slot] = c.scratch.stamp;
+    if (!at.Exactly("token_first", segment.token_first, next, "the end of the segment before it") ||
+        !at.Within("count", segment.count, 1, int64_t(header.num_tokens) - next, "the rows that are left") ||
+        !at.Exactly("position", segment.position, slot.position, "its slot's position") ||
+        !at.Exactly("count", segment.count, slot.kv_len - slot.position, "its slot's kv_len - position") ||
+        !at.AtMost("flags", segment.flags, KVRM_SEGMENT_PROMPT_LOGPROBS) ||
+        !at.AtMost("top_logprobs", segment.top_logprobs, KVRM_MAX_TOP_LOGPROBS) ||
+        !at.Exactly("reserved0", segment.reserved0, 0) || !at.Exactly("reserved1", segment.reserved1, 0)) {
+      return false;
+    }
+    const int64_t last_id = int64_t(c.limits.vocab) - 1;
+    for (uint32_t t = next; t < next + segment.count; ++t) {
+      if (!Where{c.refusal, "tokens", t}.Within("id", c.view.tokens[t], 0, last_id)) return false;
+      if ((segment.flags & KVRM_SEGMENT_PROMPT_LOGPROBS) &&
+          !Where{c.refusal, "targets", t}.Within("id", c.view.targets[t], -1, last_id)) {
+        return false;
+      }
+    }
+    next += segment.count;
+  }
+  return Where{c.refusal, "header", -1}.Exactly("num_tokens", header.num_tokens, next, "the rows of all segments");
+}
+
+bool CheckMoves(const Context& c) {
+  using Range = CheckScratch::Range;
+  const uint32_t num_moves = c.view.header->num_moves;
+  Range* destinations = c.scratch.destinations.data();
+  for (uint32_t i = 0; i < num_moves; ++i) {
+    const kvrm_move& move = c.view.moves[i];
+    const Where at{c.refusal, "moves", i};
+    if (!at.Exactly("tiers", move.tiers, 0, "the pool, the only tier") ||
+        !at.Within("count", move.count, 1, c.limits.num_blocks) ||
+        !at.AtMost("from", move.from, c.limits.num_blocks - move.count, "num_blocks - count") ||
+        !at.AtMost("to", move.to, c.limits.num_blocks - move.count, "num_blocks - count")) {
+      return false;
+    }
+    destinations[i] = {move.to, move.to + move.count};
+  }
+  std::sort(destinations, destinations + num_moves, [](Range a, Range b) { return a.first < b.first; });
+  for (uint32_t i = 1; i < num_moves; ++i) {
+    if (destinations[i].first < destinations[i - 1].end) {
+      return Where{c.refusal, "moves", -1}.Refuse("to", destinations[i].first,
+                                                  "a block that is one move's destination");
+    }
+  }
+  for (uint32_t i = 0; i < num_moves; ++i) {
+    const kvrm_move& move = c.view.moves[i];
+    // The destinations are disjoint and sorted: the first that ends after the source begins decides.
+    const Range* hit = std::upper_bound(destinations, destinations + num_moves, move.from,
+                                        [](uint32_t from, Range range) { return from < range.end; });
+    if (hit != destinations + num_moves && hit->first < move.from + move.count) {
+      return Where{c.refusal, "moves", i}.Refuse("from", move.from, "blocks that are no move's destination");
+    }
+  }
+  return true;
+}
+
+}  // namespace
+
+DescriptorLimits LimitsOf(const kvrm_engine_config& config, uint32_t vocab, uint32_t widest_window) {
+  DescriptorLimits limits;
+  limits.slots = config.slots;
+  limits.block_tokens = config.block_tokens;
+  limits.num_blocks = config.num_blocks;
+  limits.max_context = config.max_context;
+  limits.max_groups = config.max_groups;
+  limits.max_segments = config.max_segments;
+  limits.max_moves = config.max_moves;
+  limits.vocab = vocab;
+  limits.widest_window = widest_window;
+  limits.shapes = 1 + config.num_chunks;
+  for (uint32_t i = 0; i < config.num_chunks; ++i) limits.chunk[i + 1] = Chunks(config)[i];
+  return limits;
+}
+
+CheckScratch::CheckScratch(const DescriptorLimits& limits)
+    : slot_stamp(limits.slots), block_stamp(limits.num_blocks), destinations(limits.max_moves) {}
+
+bool CheckHeader(const DescriptorLimits& limits, const ShadowState& shadow, const kvrm_header& header,
+                 Refusal* refusal) {
+  const Where at{refusal, "header", -1};
+  if (!at.Exactly("magic", header.magic, KVRM_DESCRIPTOR_MAGIC) ||
+      !at.Exactly("abi_version", header.abi_version, KVRM_ABI_VERSION) ||
+      !at.Exactly("step", header.step, uint32_t(shadow.last_step + 1), "the step after the last") ||
+      !at.AtMost("shape", header.shape, limits.shapes - 1) || !at.Exactly("flags", header.flags, 0) ||
+      !at.AtMost("num_decode", header.num_decode, limits.slots) ||
+      !at.AtMost("num_segments", header.num_segments, limits.max_segments, "max_segments") ||
+      !at.AtMost("num_tokens", header.num_tokens, limits.chunk[header.shape], "the chunk of the shape") ||
+      !at.AtMost("num_groups", header.num_groups, limits.max_groups, "max_groups") ||
+      !at.AtMost("num_moves", header.num_moves, limits.max_moves, "max_moves")) {
+    return false;
+  }
+  return at.Exactly("reserved0", header.reserved0, 0) && at.Exactly("reserved1", header.reserved1, 0) &&
+         at.Exactly("reserved2", header.reserved2, 0) && at.Exactly("reserved3", header.reserved3, 0) &&
+         at.Exactly("reserved4", header.reserved4, 0) && at.Exactly("reserved5", header.reserved5, 0);
+}
+
+bool CheckSections(const DescriptorLimits& limits, const ShadowState& shadow, const DescriptorView& view,
+                   CheckScratch& scratch, Refusal* refusal) {
+  if (++scratch.stamp == 0) {  // after 2^32 checks the marks of old ones would look fresh
+    std::fill(scratch.block_stamp.begin(), scratch.block_stamp.end(), 0);
+    std::fill(scratch.slot_stamp.begin(), scratch.slot_stamp.end(), 0);
+    scratch.stamp = 1;
+  }
+  const Context context{limits, shadow, view, scratch, refusal};
+  return CheckSlots(context) && CheckSegments(context) && CheckMoves(context);
+}
+
+void ApplyToShadow(const DescriptorLimits& limits, const DescriptorView& view, ShadowState& shadow) {
+  shadow.last_step = view.header->step;
+  for (uint32_t i = 0; i < limits.slots; ++i) {
+    if (view.slots[i].flags != 0) shadow.sampled[i] = Samples(view.slots[i]);
+  }
+}
+
+void DescribeRefusal(const Refusal& r, char* out, size_t capacity) {
+  char place[64];
+  if (r.index < 0) {
+    std::snprintf(place, sizeof(place), "%s.%s", r.section, r.field);
+  } else {
+    std::snprintf(place, sizeof(place), "%s[%lld].%s", r.section, static_cast<long long>(r.index), r.field);
+  }
+  char wanted[96];
+  switch (r.want) {
+    case Refusal::kExactly:
+      std::snprintf(wanted, sizeof(wanted), "%.10g", r.a);
+      break;
+    case Refusal::kAtMost:
+      std::snprintf(wanted, sizeof(wanted), "at most %.10g", r.a);
+      break;
+    case Refusal::kWithin:
+      std::snprintf(wanted, sizeof(wanted), "within %.10g..%.10g", r.a, r.b);
+      break;
+    case Refusal::kPlain:
+      std::snprintf(out, capacity, "%s is %.10g, wanted %s", place, r.found, r.why);
+      return;
+  }
+  if (r.why) {
+    std::snprintf(out, capacity, "%s is %.10g, wanted %s (%s)", place, r.found, wanted, r.why);
+  } else {
+    std::snprintf(out, capacity, "%s is %.10g, wanted %s", place, r.found, wanted);
+  }
+}
+
+}  // namespace kvrm

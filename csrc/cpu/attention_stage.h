@@ -1,0 +1,51 @@
+// attention_stage.h - attention of all active rows over their slots' transfer groups.
+//
+// A task is one split of one item, an item being a batch of queries of one slot under one KV head.
+// Whoever finishes an item's last split merges its splits in ascending order. Items are worked off in
+// waves whose partial results fit the arena; neither waves nor batches change a result, since each
+// query is merged from exactly the splits that it sees.
+#ifndef KVRM_CPU_ATTENTION_STAGE_H_
+#define KVRM_CPU_ATTENTION_STAGE_H_
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "step.h"
+
+namespace kvrm::cpu {
+
+class AttentionStage {
+ public:
+  // Reserves for the largest of the engine's shapes.
+  void Reserve(const std::vector<Plan>& plans, uint32_t kv_heads);
+
+  // Reads kQuery and the pool, writes kAttended.
+  void Run(const Step& step, uint32_t layer);
+
+ private:
+  struct Item {
+    uint32_t unit;
+    uint32_t kv_head;
+    uint32_t first_task;     // of the wave
+    uint32_t first_partial;  // of the wave
+    uint32_t first_split;
+    uint32_t splits;
+  };
+
+  // Gathers items from `next` on (unit * kv_heads + kv_head) as far as the partials reach; returns the
+  // first that is left. Sets tasks_ and work_ns_.
+  uint32_t Gather(const Step& step, uint32_t window, uint32_t next);
+  void Attend(const Step& step, uint32_t layer, uint32_t task);
+  void Merge(const Step& step, uint32_t window, const Item& item);
+
+  std::vector<Item> items_;  // of the wave
+  uint32_t num_items_ = 0;
+  uint32_t tasks_ = 0;
+  double work_ns_ = 0;
+  std::unique_ptr<std::atomic<uint32_t>[]> left_;  // [items]: splits not done yet
+};
+
+}  // namespace kvrm::cpu
+#endif  // KVRM_CPU_ATTENTION_STAGE_H_

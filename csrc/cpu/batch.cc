@@ -1,0 +1,66 @@
+#include "batch.h"
+
+#include <algorithm>
+
+namespace kvrm::cpu {
+
+void Batch::Reserve(const Plan& plan, uint32_t slots, uint32_t group) {
+  rows.reserve(plan.rows);
+  query_position.reserve(size_t{plan.rows} * group);
+  units.reserve(plan.attention.max_units);
+  prompt_rows.reserve(plan.rows);
+  samples.reserve(slots);
+}
+
+void Batch::AddSample(const kvrm_slot& slot, uint32_t index) {
+  const uint32_t tops = slot.logprobs == 0 ? 0 : slot.logprobs - 1;
+  samples.push_back({static_cast<uint32_t>(rows.size() - 1), index, -1, tops});
+}
+
+void Batch::AddDecode(const kvrm_slot& slot, uint32_t index, int32_t last_token) {
+  const int32_t token = slot.flags & KVRM_SLOT_TOKEN_LAST ? last_token : slot.token;
+  units.push_back({index, static_cast<uint32_t>(rows.size()), 1});
+  rows.push_back({token, slot.position, slot.write_block, slot.write_offset});
+  AddSample(slot, index);
+}
+
+void Batch::AddSegment(const DescriptorView& view, const kvrm_segment& segment, uint32_t query_rows,
+                       uint32_t block_tokens) {
+  const kvrm_slot& slot = view.slots[segment.slot];
+  const kvrm_group* group = view.groups + slot.group_first;
+  for (uint32_t i = 0; i < segment.count; ++i) {
+    const uint32_t position = segment.position + i;
+    const uint32_t logical = position / block_tokens;
+    while (logical >= group->logical_start + group->count) ++group;
+    if (i % query_rows == 0) {
+      const uint32_t count = std::min(query_rows, segment.count - i);
+      units.push_back({segment.slot, static_cast<uint32_t>(rows.size()), count});
+    }
+    rows.push_back({view.tokens[segment.token_first + i], position,
+                    group->physical_start + (logical - group->logical_start), position % block_tokens});
+    if (segment.flags & KVRM_SEGMENT_PROMPT_LOGPROBS) {
+      const uint32_t chunk_row = segment.token_first + i;
+      prompt_rows.push_back(
+          {static_cast<uint32_t>(rows.size() - 1), chunk_row, view.targets[chunk_row], segment.top_logprobs});
+    }
+  }
+  if (slot.flags & KVRM_SLOT_SAMPLE) AddSample(slot, segment.slot);
+}
+
+void Batch::Build(const DescriptorView& view, const Plan& plan, uint32_t slots, uint32_t block_tokens, uint32_t group,
+                  const std::vector<int32_t>& last_token) {
+  rows.clear();
+  query_position.clear();
+  units.clear();
+  prompt_rows.clear();
+  samples.clear();
+  for (uint32_t i = 0; i < slots; ++i) {
+    if (view.slots[i].flags & KVRM_SLOT_DECODE) AddDecode(view.slots[i], i, last_token[i]);
+  }
+  for (uint32_t i = 0; i < view.header->num_segments; ++i) {
+    AddSegment(view, view.segments[i], plan.attention.query_rows, block_tokens);
+  }
+  for (const Row& row : rows) query_position.insert(query_position.end(), group, row.position);
+}
+
+}  // namespace kvrm::cpu

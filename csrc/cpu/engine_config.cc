@@ -1,0 +1,85 @@
+#include "engine_config.h"
+
+#include <unistd.h>
+
+#include "../common/layout.h"
+#include "executor.h"
+#include "plan.h"
+
+namespace kvrm::cpu {
+namespace {
+
+constexpr uint32_t kMaxSlots = 4096;
+constexpr uint32_t kMaxBlocks = 1u << 24;
+constexpr uint32_t kMaxChunk = 1u << 16;
+constexpr uint32_t kMaxThreads = 1024;
+
+kvrm_status Range(const char* field, uint32_t found, uint32_t low, uint32_t high, const char* why = nullptr) {
+  if (low <= found && found <= high) return KVRM_OK;
+  return Fail(KVRM_INVALID_ARGUMENT, "create engine: %s is %u, wanted %u to %u%s%s%s", field, found, low, high,
+              why ? " (" : "", why ? why : "", why ? ")" : "");
+}
+
+kvrm_status CheckChunks(const kvrm_engine_config& config) {
+  KVRM_TRY(Range("num_chunks", config.num_chunks, 0, KVRM_MAX_SHAPES - 1));
+  uint32_t before = 0;
+  for (uint32_t i = 0; i < config.num_chunks; ++i) {
+    const uint32_t chunk = Chunks(config)[i];
+    if (chunk <= before || chunk > kMaxChunk) {
+      return Fail(KVRM_INVALID_ARGUMENT, "create engine: chunk%u is %u, wanted %u to %u (ascending)", i, chunk,
+                  before + 1, kMaxChunk);
+    }
+    before = chunk;
+  }
+  return KVRM_OK;
+}
+
+kvrm_status CheckMemory(const Model& model, const kvrm_engine_config& config) {
+  const double mib = 1 << 20;
+  const uint64_t block_bytes = BlockBytes(model.config, config);
+  if (block_bytes > UINT32_MAX) {
+    return Fail(KVRM_INVALID_ARGUMENT, "create engine: a block has %.1f MiB, wanted less than 4,096",
+                double(block_bytes) / mib);
+  }
+  const RecordLayout at = LayOutRecords(config);
+  if (at.descriptor_bytes > KVRM_MAX_DESCRIPTOR_BYTES || at.result_bytes > UINT32_MAX) {
+    return Fail(KVRM_INVALID_ARGUMENT,
+                "create engine: the descriptor has %.1f MiB, wanted at most %.1f (slots, groups, moves, chunks)",
+                double(at.descriptor_bytes) / mib, KVRM_MAX_DESCRIPTOR_BYTES / mib);
+  }
+  const uint32_t threads = ThreadCount(config.threads);
+  const uint64_t arena = MakePlan(model, config, MaxChunk(config), threads).arena_bytes;
+  const uint64_t pool = config.num_blocks * block_bytes;
+  const uint64_t memory = uint64_t(sysconf(_SC_PHYS_PAGES)) * uint64_t(sysconf(_SC_PAGESIZE));
+  if (pool + arena > memory) {
+    return Fail(KVRM_OUT_OF_MEMORY,
+                "create engine: %.1f MiB needed (%u KV blocks of %.3f MiB, %.1f MiB of activations), wanted at most "
+                "the machine's %.1f MiB",
+                double(pool + arena) / mib, config.num_blocks, double(block_bytes) / mib, double(arena) / mib,
+                double(memory) / mib);
+  }
+  return KVRM_OK;
+}
+
+}  // namespace
+
+kvrm_status CheckEngineConfig(const Model& model, const kvrm_engine_config& config) {
+  KVRM_TRY(Range("abi_version", config.abi_version, KVRM_ABI_VERSION, KVRM_ABI_VERSION));
+  KVRM_TRY(Range("flags", config.flags, 0, KVRM_ENGINE_NOOP));
+  KVRM_TRY(Range("slots", config.slots, 1, kMaxSlots));
+  if (config.block_tokens != 16 && config.block_tokens != 32 && config.block_tokens != 64) {
+    return Fail(KVRM_INVALID_ARGUMENT, "create engine: block_tokens is %u, wanted 16, 32 or 64", config.block_tokens);
+  }
+  KVRM_TRY(Range("num_blocks", config.num_blocks, 1, kMaxBlocks));
+  KVRM_TRY(Range("max_context", config.max_context, 1, model.config.max_position, "the model's max_position"));
+  KVRM_TRY(Range("max_groups", config.max_groups, 1, KVRM_MAX_DESCRIPTOR_BYTES / sizeof(kvrm_group)));
+  KVRM_TRY(Range("max_moves", config.max_moves, 0, KVRM_MAX_DESCRIPTOR_BYTES / sizeof(kvrm_move)));
+  KVRM_TRY(Range("kv_dtype", config.kv_dtype, KVRM_F32, KVRM_BF16));
+  KVRM_TRY(Range("threads", config.threads, 0, kMaxThreads));
+  KVRM_TRY(CheckChunks(config));
+  KVRM_TRY(Range("max_segments", config.max_segments, config.num_chunks == 0 ? 0 : 1, config.slots, "slots"));
+  if (config.flags & KVRM_ENGINE_NOOP) KVRM_TRY(Range("the model's vocab", model.config.vocab, 4, UINT32_MAX));
+  return CheckMemory(model, config);
+}
+
+}  // namespace kvrm::cpu

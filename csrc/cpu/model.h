@@ -1,0 +1,50 @@
+// model.h - a model's weights: files mapped, the tensor table checked against the configuration.
+#ifndef KVRM_CPU_MODEL_H_
+#define KVRM_CPU_MODEL_H_
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "../common/status.h"
+#include "memory.h"
+#include "ops.h"
+
+namespace kvrm::cpu {
+
+// The weights of one layer; an absent optional one has data == nullptr.
+struct LayerWeights {
+  Weight by_role[KVRM_ROLE_COUNT];  // from KVRM_ATTN_NORM on
+  uint32_t window = 0;              // tokens a row sees, itself included; 0: all
+  const Weight& operator[](kvrm_role role) const { return by_role[role]; }
+  const Weight* Optional(kvrm_role role) const { return by_role[role].data ? &by_role[role] : nullptr; }
+};
+
+struct Model {
+  kvrm_model_config config;
+  Weight embed;                      // [vocab, hidden]
+  Weight final_norm;                 // [hidden]
+  Weight lm_head;                    // [vocab, hidden]; embed when tied
+  std::vector<LayerWeights> layers;  // [layers]
+  std::vector<float> inv_freq;       // [head_dim / 2]
+  uint32_t widest_window = 0;        // over all layers; 0 when one attends to everything
+
+  // What holds the weights.
+  std::vector<Mapping> memory;
+
+  uint32_t QRows() const { return config.heads * config.head_dim; }
+  uint32_t KvRows() const { return config.kv_heads * config.head_dim; }
+};
+
+// Bytes of one element of a kvrm_dtype.
+inline uint32_t ElementBytes(uint32_t dtype) { return dtype == KVRM_F32 ? 4 : 2; }
+
+// The arguments are those of kvrm_model_load, the table already in aligned memory.
+kvrm_status LoadModel(const kvrm_model_config& config, const std::vector<kvrm_tensor>& tensors,
+                      const std::vector<std::string>& paths, const float* inv_freq, const uint32_t* layer_windows,
+                      std::shared_ptr<Model>* out);
+
+}  // namespace kvrm::cpu
+#endif  // KVRM_CPU_MODEL_H_
