@@ -1,0 +1,149 @@
+/**
+ * The server's options: one table for flags, environment and help.
+ *
+ * @module
+ */
+
+import { LOG_LEVELS } from "../api/log.ts";
+import { bytes, integer, oneOf, seconds, text, toggle, type ValueKind } from "./values.ts";
+
+/** One option. Its name in the table, `kvMode`, is the flag `--kv-mode` and the variable `KVRM_KV_MODE`. */
+export interface Option<T> {
+  kind: ValueKind<T>;
+  /** What stands for the value in the help; a switch has none. */
+  value?: string;
+  /** One sentence, without the default. */
+  help: string;
+  /** The default in words; the engine's or the server's code has it in deed. */
+  fallback: string;
+}
+
+/** Checks an option at compile time without widening the type of its value. */
+function option<T>(kind: ValueKind<T>, value: string, help: string, fallback: string): Option<T> {
+  return { kind, value, help, fallback };
+}
+
+function toggleOption(help: string, fallback: string): Option<boolean> {
+  return { kind: toggle, help, fallback };
+}
+
+/** All options by group, in the order of the help. */
+export const OPTION_GROUPS = {
+  "Model": {
+    model: option(
+      text("a model folder or org/name"),
+      "FOLDER|ORG/NAME",
+      "Hugging Face folder, or the name of a model to download into the usual cache.",
+      "models/tiny, the embedded model",
+    ),
+    servedModelName: option(text("a name"), "NAME", "The name that clients ask for.", "the folder's name"),
+    maxContext: option(
+      integer(1, 2 ** 31 - 1),
+      "TOKENS",
+      "Tokens of prompt and answer together.",
+      "the model's",
+    ),
+  },
+  "Network": {
+    host: option(text("an address"), "ADDRESS", "Address to listen on.", "127.0.0.1"),
+    port: option(integer(0, 65535), "PORT", "Port to listen on; 0 picks a free one.", "8000"),
+    maxBody: option(bytes, "BYTES", "Largest request body; larger ones get a 413.", "16MiB"),
+    maxQueue: option(
+      integer(1, 1_000_000),
+      "REQUESTS",
+      "Requests running and waiting; more get a 429.",
+      "1024",
+    ),
+    drainTimeout: option(
+      seconds(86400),
+      "SECONDS",
+      "How long running requests may take to finish after SIGTERM or SIGINT.",
+      "10",
+    ),
+  },
+  "Backend": {
+    backend: option(oneOf("auto", "cpu"), "auto|cpu", "Where the model runs.", "auto"),
+    lib: option(
+      text("a path"),
+      "PATH",
+      "The native library; it needs --allow-ffi=PATH.",
+      "build/libkvrm_cpu.so beside the server",
+    ),
+    threads: option(
+      integer(1, 1024),
+      "COUNT",
+      "Threads of the native library.",
+      "one per processor",
+    ),
+  },
+  "Batching and KV cache": {
+    slots: option(integer(1, 256), "COUNT", "Sequences that run at once.", "16"),
+    kvMode: option(
+      oneOf("kv-rm", "static", "paged"),
+      "kv-rm|static|paged",
+      "How KV state is placed: regularized, reserved at full length, or in scattered blocks.",
+      "kv-rm",
+    ),
+    kvMemory: option(bytes, "BYTES", "Memory of the KV cache.", "what all slots can use, at most 1GiB"),
+    kvDtype: option(
+      oneOf("f32", "f16", "bf16"),
+      "f32|f16|bf16",
+      "Storage type of the KV cache.",
+      "the weights' type",
+    ),
+    blockTokens: option(oneOf(16, 32, 64), "16|32|64", "Tokens per KV block.", "32"),
+    prefillChunk: option(integer(16, 4096), "TOKENS", "Prompt tokens per step at most.", "256"),
+    mixedChunk: option(
+      integer(1, 4096),
+      "TOKENS",
+      "The same while others decode, at most --prefill-chunk.",
+      "64",
+    ),
+    prefixCache: toggleOption("Reuse the KV of equal prefixes.", "on, but for --kv-mode static"),
+  },
+  "Logging and measuring": {
+    logLevel: option(
+      oneOf(...LOG_LEVELS),
+      LOG_LEVELS.join("|"),
+      "How much is written to standard error.",
+      "info",
+    ),
+    inFlight: option(
+      oneOf(1, 2),
+      "1|2",
+      "Steps in flight: 2 plans the next step while one runs.",
+      "2",
+    ),
+    noop: toggleOption("Steps compute nothing: for measuring everything around them.", "off"),
+  },
+} as const;
+
+type Groups = typeof OPTION_GROUPS;
+type OptionTable = { [G in keyof Groups]: Groups[G] }[keyof Groups];
+type UnionToIntersection<U> = (U extends unknown ? (u: U) => void : never) extends (i: infer I) => void ? I
+  : never;
+
+/** What was asked for; what was not is absent. */
+export type ServerOptions = {
+  -readonly [K in keyof UnionToIntersection<OptionTable>]?: UnionToIntersection<OptionTable>[K] extends
+    Option<infer T> ? T : never;
+};
+
+/** The name of an option in the table. */
+export type OptionName = keyof ServerOptions;
+
+/** The table without its groups. */
+export const OPTIONS = Object.assign({}, ...Object.values(OPTION_GROUPS)) as Record<
+  OptionName,
+  Option<unknown>
+>;
+
+/** `kvMode` as `--kv-mode`. */
+export function flagOf(name: string): string {
+  return "--" + name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
+}
+
+/** `kvMode` as `KVRM_KV_MODE`. */
+export function variableOf(name: string): string {
+  return "KVRM_" + name.replace(/[A-Z]/g, (letter) => `_${letter}`).toUpperCase();
+}

@@ -1,0 +1,50 @@
+/**
+ * What the process may do, for the line at start.
+ *
+ * @module
+ */
+
+/** What the server needs to touch. */
+export interface Needs {
+  /** host:port */
+  address: string;
+  /** Files and folders that it reads. */
+  read: readonly string[];
+  /** The native library. */
+  library: string;
+}
+
+type Query = Deno.PermissionDescriptor;
+
+/**
+ * The permissions in force, such as `net=127.0.0.1:8000 read=models/tiny env=KVRM_* ffi=build/libkvrm_cpu.so`.
+ * Deno can only be asked about one thing at a time, so a wider permission shows as `all` or not at all.
+ */
+export function describePermissions({ address, read, library }: Needs, root: string): string {
+  const short = (path: string) => path.startsWith(`${root}/`) ? path.slice(root.length + 1) : path;
+  const parts = [
+    named("net", { name: "net" }, [[address, { name: "net", host: address }]]),
+    named("read", { name: "read" }, read.map((path) => [short(path), { name: "read", path }])),
+    named("env", { name: "env" }, [["KVRM_*", { name: "env", variable: "KVRM_MODEL" }]]),
+    named("ffi", { name: "ffi" }, [[short(library), { name: "ffi", path: library }]]),
+    named("write", { name: "write" }, []),
+    named("run", { name: "run" }, []),
+    named("sys", { name: "sys" }, []),
+  ];
+  return parts.filter((part) => part !== null).join(" ");
+}
+
+function named(name: string, whole: Query, parts: [string, Query][]): string | null {
+  if (granted(whole)) return `${name}=all`;
+  const held = parts.filter(([, query]) => granted(query)).map(([label]) => label);
+  return held.length === 0 ? null : `${name}=${held.join(",")}`;
+}
+
+function granted(query: Query): boolean {
+  return Deno.permissions.querySync(query).state === "granted";
+}
+
+/** Reads environment variables, as far as that is allowed. */
+export function readEnvironment(variable: string): string | undefined {
+  return granted({ name: "env", variable }) ? Deno.env.get(variable) : undefined;
+}

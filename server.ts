@@ -1,0 +1,110 @@
+/**
+ * The service: options, engine, HTTP API and signals put together.
+ *
+ *     scripts/serve.sh --help
+ *
+ * @module
+ */
+
+import { createApp } from "./api/app.ts";
+import { ApiError } from "./api/errors.ts";
+import { createLogger, type Logger, writeStderr } from "./api/log.ts";
+import { readArguments } from "./cli/arguments.ts";
+import { helpText } from "./cli/help.ts";
+import type { ServerOptions } from "./cli/options.ts";
+import { describePermissions, readEnvironment } from "./cli/permissions.ts";
+import { listenError, readyLine, startFailure } from "./cli/startup.ts";
+import config from "./deno.json" with { type: "json" };
+import { createEngine, type Engine } from "./mod.ts";
+
+type Handler = (request: Request) => Response | Promise<Response>;
+
+const root = import.meta.dirname!;
+
+/** What answers while the model is loading: the port is taken first, so that its troubles show at once. */
+const loading = new ApiError(503, "The model is still loading.", {
+  code: "loading",
+  headers: { "retry-after": "1" },
+});
+
+async function serve({
+  host = "127.0.0.1",
+  port = 8000,
+  maxBody,
+  drainTimeout = 10,
+  logLevel = "info",
+  model = `${root}/models/tiny`,
+  servedModelName,
+  lib,
+  ...sizes
+}: ServerOptions): Promise<void> {
+  const log = createLogger(logLevel);
+  let handler: Handler = () => loading.toResponse();
+  const server = listen(host, port, (request) => handler(request));
+
+  const engine = await createEngine({
+    ...sizes,
+    model,
+    ...(servedModelName !== undefined && { modelId: servedModelName }),
+    ...(lib !== undefined && { libraryPath: lib }),
+  });
+  handler = createApp(engine, { log, ...(maxBody !== undefined && { maxBodyBytes: maxBody }) }).fetch;
+  stopOnSignals(server, engine, drainTimeout, log);
+
+  const permissions = describePermissions({
+    address: hostPort(host, port),
+    read: [root, model],
+    library: lib ?? `${root}/build/libkvrm_cpu.so`,
+  }, root);
+  const url = `http://${hostPort(host, server.addr.port)}`;
+  const line = readyLine(engine, { version: config.version, url, permissions });
+  Deno.stdout.writeSync(new TextEncoder().encode(`${line}\n`));
+}
+
+function listen(hostname: string, port: number, handler: Handler): Deno.HttpServer<Deno.NetAddr> {
+  try {
+    return Deno.serve({ hostname, port, onListen: () => {} }, handler);
+  } catch (error) {
+    throw listenError(error, hostPort(hostname, port));
+  }
+}
+
+function hostPort(host: string, port: number): string {
+  return host.includes(":") ? `[${host}]:${port}` : `${host}:${port}`;
+}
+
+/** SIGINT and SIGTERM: takes no more requests, lets running ones finish for a while, ends the rest, exits. */
+function stopOnSignals(server: Deno.HttpServer, engine: Engine, drainSeconds: number, log: Logger): void {
+  let cancel: (() => void) | null = null;
+  const stop = async () => {
+    if (cancel !== null) return cancel();
+    const impatient = new Promise<void>((resolve) => cancel = resolve);
+    const patience = new Promise<void>((resolve) => setTimeout(resolve, drainSeconds * 1000));
+    const drained = server.shutdown();
+    const { running, waiting } = engine.stats();
+    log.info(`stopping: ${running + waiting} requests have ${drainSeconds} s to finish`);
+    await Promise.race([drained, patience, impatient]);
+    await engine.close();
+    // Streams still owe their readers a last event.
+    await Promise.race([drained, new Promise((resolve) => setTimeout(resolve, 1000))]);
+    Deno.exit(0);
+  };
+  for (const signal of ["SIGINT", "SIGTERM"] as const) Deno.addSignalListener(signal, stop);
+}
+
+async function main(): Promise<void> {
+  const command = readArguments(Deno.args, readEnvironment);
+  if (command.kind === "serve") return await serve(command.options);
+  const text = command.kind === "help" ? helpText(config.version) : `kvrm ${config.version}\n`;
+  Deno.stdout.writeSync(new TextEncoder().encode(text));
+}
+
+if (import.meta.main) {
+  try {
+    await main();
+  } catch (error) {
+    const { line, exitCode } = startFailure(error);
+    writeStderr(`kvrm: ${line}\n`);
+    Deno.exit(exitCode);
+  }
+}
