@@ -78,8 +78,10 @@ export class Bench implements Disposable {
   readonly sizes: EngineSizes;
   #nextId = 1;
 
-  constructor(tables: ModelTables, dtype: string, options: Omit<EngineOptions, "model">) {
+  /** @param extraMaps block maps beyond the slots', with slot numbers behind theirs: to hold blocks with */
+  constructor(tables: ModelTables, dtype: string, options: Omit<EngineOptions, "model">, extraMaps = 0) {
     this.sizes = engineSizes({ model: "", ...options }, tables, dtype);
+    this.sizes.pager.slots += extraMaps;
     this.host = new EngineHost(tables, this.sizes, this.sink, options.libraryPath);
   }
 

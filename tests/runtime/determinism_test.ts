@@ -1,6 +1,6 @@
 import { assert, assertEquals } from "@std/assert";
 import fc from "fast-check";
-import { loadModelFolder } from "../../runtime/model/folder.ts";
+import { loadModelTables } from "../../runtime/model/tables.ts";
 import type { SequenceOptions } from "../../runtime/sequence.ts";
 import { State } from "../../runtime/sequence.ts";
 import type { KvMode } from "../../runtime/types.ts";
@@ -29,6 +29,8 @@ interface Setting {
   fragment: number;
   /** Bystanders that come and are cancelled half-way. */
   bystanders: number;
+  /** Every n-th turn the last runner is preempted, some times over; 0 is off. */
+  preemptEvery: number;
 }
 
 const MAX_CONTEXT = 256;
@@ -41,7 +43,7 @@ const request: fc.Arbitrary<Request> = fc.record({
     fc.constantFrom(0, 16, 40, 64),
     fc.array(fc.integer({ min: 0, max: VOCAB - 1 }), { minLength: 1, maxLength: 90 }),
   ).map(([shared, rest]) => [...Array.from({ length: shared }, (_, i) => (i * 7 + 3) % VOCAB), ...rest]),
-  maxTokens: fc.integer({ min: 1, max: 48 }),
+  maxTokens: fc.integer({ min: 1, max: 100 }),
   sampling: fc.record({
     temperature: fc.constantFrom(0, 0.7, 1, 1.5),
     topK: fc.constantFrom(0, 1, 5, 40),
@@ -64,9 +66,10 @@ const setting: fc.Arbitrary<Setting> = fc.record({
   pool: fc.constantFrom(0.2, 0.5, 1),
   fragment: fc.constantFrom(0, 3, 5),
   bystanders: fc.nat(4),
+  preemptEvery: fc.constantFrom(0, 7, 16),
 });
 
-type Loaded = Awaited<ReturnType<typeof loadModelFolder>>;
+type Loaded = Awaited<ReturnType<typeof loadModelTables>>;
 
 function open(model: Loaded, on: Setting): Bench {
   const { layers, kvHeads, headDim } = model.tables.config;
@@ -74,18 +77,24 @@ function open(model: Loaded, on: Setting): Bench {
   const blocks = Math.max(1, on.kvMode === "static" ? on.slots : on.pool * on.slots) * (MAX_CONTEXT / BLOCK);
   // Held blocks must leave room for one sequence of the full context.
   const held = on.fragment > 0 && on.kvMode === "kv-rm" ? 2 * MAX_CONTEXT / BLOCK : 0;
-  const bench = new Bench(model.tables, model.dtype, {
-    kvMode: on.kvMode,
-    slots: on.slots,
-    blockTokens: BLOCK,
-    kvMemory: Math.ceil(blocks + held) * blockBytes,
-    kvDtype: "f32",
-    maxContext: MAX_CONTEXT,
-    threads: on.threads,
-    prefillChunk: 128,
-    prefixCache: on.prefixCache,
-    inFlight: on.inFlight,
-  });
+  const extraMaps = on.fragment > 0 && on.kvMode === "kv-rm" ? MAX_CONTEXT / BLOCK : 0;
+  const bench = new Bench(
+    model.tables,
+    model.dtype,
+    {
+      kvMode: on.kvMode,
+      slots: on.slots,
+      blockTokens: BLOCK,
+      kvMemory: Math.ceil(blocks + held) * blockBytes,
+      kvDtype: "f32",
+      maxContext: MAX_CONTEXT,
+      threads: on.threads,
+      prefillChunk: 128,
+      prefixCache: on.prefixCache,
+      inFlight: on.inFlight,
+    },
+    extraMaps,
+  );
   bench.host.scheduler.chunkLimit = on.chunkLimit;
   bench.host.scheduler.chunkWhileDecoding = on.chunkWhileDecoding;
   return bench;
@@ -95,9 +104,10 @@ function open(model: Loaded, on: Setting): Bench {
 function fragment(bench: Bench, every: number): void {
   const { pager } = bench.host;
   const tokens = new Int32Array(BLOCK);
-  const limit = Math.min(MAX_CONTEXT / BLOCK, bench.sizes.native.numBlocks - MAX_CONTEXT / BLOCK);
+  const { slots, numBlocks } = bench.sizes.native;
+  const limit = Math.min(MAX_CONTEXT / BLOCK, numBlocks - MAX_CONTEXT / BLOCK);
   const maps = [];
-  for (let i = 0; i < limit; i++) maps.push(pager.open(0, tokens, BLOCK, false));
+  for (let i = 0; i < limit; i++) maps.push(pager.open(slots + i, tokens, BLOCK, false));
   maps.forEach((map, i) => {
     if (map && i % every !== 0) pager.close(map, 0);
   });
@@ -113,7 +123,7 @@ function assertSame(found: Outcome, wanted: Outcome, what: string): void {
 
 for (const name of ["llama3", "mistral", "qwen3", "llama-bf16"]) {
   Deno.test(`EngineLoop gives ${name} the same bits alone and in any company, placement and history`, async () => {
-    const model = await loadModelFolder(`${FIXTURES}/models/${name}`);
+    const model = await loadModelTables(`${FIXTURES}/models/${name}`);
     const alone = open(model, {
       kvMode: "kv-rm",
       slots: 1,
@@ -125,6 +135,7 @@ for (const name of ["llama3", "mistral", "qwen3", "llama-bf16"]) {
       pool: 1,
       fragment: 0,
       bystanders: 0,
+      preemptEvery: 0,
     });
     let preemptions = 0;
     let reused = 0;
@@ -144,12 +155,17 @@ for (const name of ["llama3", "mistral", "qwen3", "llama-bf16"]) {
           const sequences = many.map((one) => together.sequence(one.prompt, one.maxTokens, one.sampling));
           const arrivals = [...bystanders, ...sequences];
           let next = 0;
-          const { loop } = together.host;
+          let forced = 0;
+          const { loop, scheduler } = together.host;
           loop.submit(arrivals[next++]!);
           together.drain((turn) => {
             // Arrivals are spread over the first turns in a way that the seed decides.
             if ((turn * 31 + seed) % 3 === 0 && next < arrivals.length) loop.submit(arrivals[next++]!);
             const leaver = bystanders[turn % 7];
+            const victim = scheduler.running.at(-1);
+            if (victim && on.preemptEvery > 0 && turn % on.preemptEvery === 5 && forced++ < 6) {
+              scheduler.preempt(victim, loop.lastStep);
+            }
             if (leaver && turn > 9 + (seed % 13) && leaver.state !== State.FINISHED) loop.cancel(leaver);
           });
           while (next < arrivals.length) {
@@ -160,11 +176,11 @@ for (const name of ["llama3", "mistral", "qwen3", "llama-bf16"]) {
             assertSame(together.sink.of(sequence.id), wanted[i]!, `request ${i} of ${sequences.length}`);
           });
           together.host.pager.checkInvariants();
-          preemptions += together.host.scheduler.preemptions;
+          preemptions += scheduler.preemptions;
           reused += together.host.pager.stats.prefixHits;
           moved += loop.stats.moves;
         }),
-        { numRuns: 40, seed: 20261123 },
+        { numRuns: 1500, seed: 20261123 },
       );
     } finally {
       alone[Symbol.dispose]();
@@ -177,7 +193,7 @@ for (const name of ["llama3", "mistral", "qwen3", "llama-bf16"]) {
 }
 
 Deno.test("EngineLoop gives choices that share a prompt the bits they get alone", async () => {
-  const model = await loadModelFolder(`${FIXTURES}/models/llama3`);
+  const model = await loadModelTables(`${FIXTURES}/models/llama3`);
   const prompt = Array.from({ length: 45 }, (_, i) => (i * 11 + 5) % VOCAB);
   for (const kvMode of ["kv-rm", "paged", "static"] as const) {
     using on = new Bench(model.tables, model.dtype, { kvMode, slots: 6, blockTokens: 16, maxContext: 256 });
@@ -196,7 +212,7 @@ Deno.test("EngineLoop gives choices that share a prompt the bits they get alone"
 });
 
 Deno.test("EngineLoop scores a prompt the same at any chunk size", async () => {
-  const model = await loadModelFolder(`${FIXTURES}/models/qwen3`);
+  const model = await loadModelTables(`${FIXTURES}/models/qwen3`);
   const prompt = Array.from({ length: 75 }, (_, i) => (i * 13 + 1) % VOCAB);
   using on = new Bench(model.tables, model.dtype, { slots: 2, blockTokens: 16, maxContext: 256 });
   const wanted = on.run(prompt, 4, { promptLogprobs: 3 }).promptLogprobs;

@@ -1,5 +1,5 @@
 import { assert, assertEquals } from "@std/assert";
-import { loadModelFolder } from "../../runtime/model/folder.ts";
+import { loadModelTables } from "../../runtime/model/tables.ts";
 import type { EngineOptions } from "../../runtime/options.ts";
 import type { KvMode } from "../../runtime/types.ts";
 import { FIXTURES, type Golden, goldenModels, readGolden, relativeError, sharedFolder } from "../golden.ts";
@@ -10,7 +10,7 @@ const TOLERANCE = 1e-4;
 const MODES: readonly KvMode[] = ["kv-rm", "static", "paged"];
 
 async function bench(folder: string, options: Omit<EngineOptions, "model"> = {}): Promise<Bench> {
-  const model = await loadModelFolder(folder);
+  const model = await loadModelTables(folder);
   return new Bench(model.tables, model.dtype, { slots: 4, blockTokens: 16, kvDtype: "f32", ...options });
 }
 
