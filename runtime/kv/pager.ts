@@ -118,10 +118,7 @@ export class BlockPager {
     if (this.#mode === "static") return this.#openStatic(map, need);
     const prefix = reuse ? this.#prefix : null;
     const matched = prefix === null ? 0 : prefix.match(tokens, count);
-    const evictable = prefix === null ? 0 : prefix.matchedEvictable();
-    if (need - matched > this.#placement.available() - evictable) return null;
-
-    prefix?.retain(map);
+    prefix?.retain(map); // first, so that nobody evicts them
     if (!this.#placement.grow(map, need - matched)) {
       prefix?.release();
       map.reset();

@@ -150,9 +150,8 @@ export class ExtentPlacement implements Placement {
     return true;
   }
 
-  /** Maps a new extent of up to `count` blocks; returns how many, at least 1. */
+  /** Maps a new extent of up to `count` blocks; returns how many, at least 1. The reserve is used up. */
   #place(map: BlockMap, count: number): number {
-    this.dropReserve(map);
     const isLastChance = map.extentCount === this.maxExtents - 1;
     let start = this.#findRun(count, this.reserveBlocks);
     while (isLastChance && this.runs.lengthOf(start) < count && this.#freeMore()) {

@@ -69,6 +69,8 @@ export class PagerModel {
   readonly #lastTouch: Float64Array;
   readonly #sequences: (Sequence | null)[];
   readonly #queue: Step[] = [];
+  /** What sequences that ended lately consisted of. */
+  readonly #past: Int32Array[] = [];
   readonly #groups: Uint32Array;
   readonly #moves: Uint32Array;
   #step = 0;
@@ -109,7 +111,9 @@ export class PagerModel {
         this.#plan(sequence, rows);
       }
     }
-    if (this.#chance(0.1)) this.#fork();
+    // A child of a sequence that is part of this step already may take part, too.
+    const child = this.#chance(0.2) ? this.#fork() : null;
+    if (child !== null && this.#chance(0.5)) this.#plan(child, rows);
     this.#commit(t, rows);
     if (this.#chance(0.1)) this.#call(() => this.pager.checkInvariants());
     this.#checkCounts();
@@ -133,11 +137,17 @@ export class PagerModel {
     if (slot < 0) return;
     const { blockTokens, maxBlocksPerSequence } = this.options;
     const limit = maxBlocksPerSequence * blockTokens;
-    const count = 1 + this.#int(this.#chance(0.1) ? limit : Math.min(limit, 12 * blockTokens));
+    let count = 1 + this.#int(this.#chance(0.1) ? limit : Math.min(limit, 12 * blockTokens));
     const tokens = new Int32Array(limit);
-    // Few different tokens, in runs, so that prompts share prefixes of every length.
+    // Few different tokens, in runs, or what an earlier sequence began with: prefixes of every length.
     const kind = this.#int(3);
     for (let i = 0; i < count; i++) tokens[i] = this.#chance(0.02) ? this.#int(3) : kind;
+    const earlier = this.#chance(0.5) ? this.#past[this.#int(this.#past.length)] : undefined;
+    if (earlier !== undefined) {
+      const common = Math.min(limit, 1 + this.#int(earlier.length));
+      tokens.set(earlier.subarray(0, common));
+      count = Math.min(limit, common + this.#int(blockTokens * 2));
+    }
     const reuse = this.#chance(0.9);
     const admit = this.#call(() => this.pager.canAdmit(tokens, count, reuse));
     if (!admit && this.#chance(0.7)) return;
@@ -168,15 +178,15 @@ export class PagerModel {
     this.#sequences[slot] = sequence;
   }
 
-  #fork(): void {
+  #fork(): Sequence | null {
     const slot = this.#sequences.indexOf(null);
     const parents = this.#open().filter((s) => s.written > s.map.firstBlock * this.options.blockTokens);
-    if (slot < 0 || parents.length === 0) return;
+    if (slot < 0 || parents.length === 0) return null;
     const parent = parents[this.#int(parents.length)]!;
     const low = parent.map.firstBlock * this.options.blockTokens;
     const count = this.#chance(0.5) ? parent.written : low + 1 + this.#int(parent.written - low);
     const map = this.#call(() => this.pager.fork(parent.map, slot, count));
-    if (map === null) return;
+    if (map === null) return null;
     this.seen.forks++;
     const sequence: Sequence = {
       ...parent,
@@ -193,11 +203,12 @@ export class PagerModel {
       assertEquals(map.physical(b), parent.map.physical(b));
       sequence.seen.set(b, map.physical(b));
     }
-    this.#sequences[slot] = sequence;
+    return this.#sequences[slot] = sequence;
   }
 
   #close(sequence: Sequence): void {
     this.#call(() => this.pager.close(sequence.map, sequence.lastStep));
+    if (this.#past.push(sequence.tokens.subarray(0, sequence.known)) > 8) this.#past.shift();
     this.#sequences[sequence.slot] = null;
   }
 
