@@ -1,0 +1,179 @@
+// The whole step against a float64 forward pass, for each kind of model.
+#include "test_engine.h"
+#include "test_reference.h"
+
+namespace kvrm::cpu::test {
+namespace {
+
+double Largest(const Row64& row) {
+  double largest = 0;
+  for (double value : row) largest = std::max(largest, std::fabs(value));
+  return largest;
+}
+
+void CheckLogits(const std::vector<float>& found, const Row64& wanted, double tolerance) {
+  CHECK_EQ(found.size(), wanted.size());
+  const double limit = tolerance * Largest(wanted);
+  for (size_t i = 0; i < found.size(); ++i) CHECK_NEAR(found[i], wanted[i], limit);
+}
+
+// Feeds tokens by decode steps alone, then by chunks with a last decode step, and compares logits with
+// the reference wherever a step samples.
+void CheckModel(const ModelShape& shape, uint32_t length, double tolerance = 1e-4, uint32_t kv_dtype = KVRM_F32) {
+  const TestModel model(shape);
+  kvrm_engine_config config = EngineConfig();
+  config.kv_dtype = kv_dtype;
+  const std::vector<int32_t> tokens = RandomTokens(length, shape.vocab, 5);
+  const std::vector<Row64> wanted = ReferenceLogits(model.data, tokens);
+  const std::vector<uint32_t> blocks = Contiguous(3, 48);
+
+  TestEngine engine(model, config);
+  for (uint32_t t = 0; t < length; ++t) {
+    engine.Begin();
+    engine.Decode(2, tokens[t], t, blocks);
+    engine.Step();
+    CheckLogits(engine.Logits(2), wanted[t], tolerance);
+  }
+  for (uint32_t chunk : {1u, 7u, 32u, 128u}) {
+    uint32_t done = 0;
+    while (done + 1 < length) {
+      const uint32_t count = std::min(chunk, length - 1 - done);
+      engine.Begin(count <= 32 ? 1 : 2);
+      engine.Prefill(1, {tokens.begin() + done, tokens.begin() + done + count}, done, blocks, true);
+      engine.Step();
+      done += count;
+      CheckLogits(engine.Logits(1), wanted[done - 1], tolerance);
+    }
+    engine.Begin();
+    engine.Decode(1, tokens[done], done, blocks);
+    engine.Step();
+    CheckLogits(engine.Logits(1), wanted[done], tolerance);
+  }
+}
+
+ModelShape Shape(uint32_t heads, uint32_t kv_heads) {
+  ModelShape shape;
+  shape.heads = heads;
+  shape.kv_heads = kv_heads;
+  return shape;
+}
+
+TEST(LlamaMatchesReference) { CheckModel(Shape(4, 4), 70); }
+
+TEST(GroupedQueriesMatchReference) { CheckModel(Shape(6, 2), 70); }
+
+TEST(OneKvHeadTiedEmbeddingsMatchReference) {
+  ModelShape shape = Shape(7, 1);
+  shape.tied = true;
+  shape.head_dim = 8;
+  CheckModel(shape, 50);
+}
+
+TEST(BiasMatchesReference) {
+  ModelShape shape;
+  shape.bias = shape.o_bias = true;
+  CheckModel(shape, 50);
+}
+
+TEST(QkNormMatchesReference) {
+  ModelShape shape;
+  shape.qk_norm = true;
+  shape.head_dim = 24;  // not hidden / heads
+  CheckModel(shape, 50);
+}
+
+TEST(WindowsMatchReference) {
+  ModelShape shape;
+  shape.windows = {0, 9, 40};
+  CheckModel(shape, 120);
+  shape.windows = {24, 24, 24};
+  CheckModel(shape, 120);
+  shape.windows = {1, 300, 257};
+  CheckModel(shape, 60);
+}
+
+TEST(SeveralSplitsMatchReference) {
+  ModelShape shape = Shape(4, 2);
+  shape.layers = 1;
+  shape.windows = {0};
+  CheckModel(shape, 600);
+  shape.windows = {270};
+  CheckModel(shape, 600);
+}
+
+TEST(HalfPrecisionWeightsMatchReference) {
+  ModelShape shape;
+  shape.dtype = KVRM_F16;
+  CheckModel(shape, 40);
+  shape.dtype = KVRM_BF16;
+  CheckModel(shape, 40);
+}
+
+TEST(HalfPrecisionKvIsClose) {
+  CheckModel(ModelShape(), 40, 2e-2, KVRM_F16);
+  CheckModel(ModelShape(), 40, 1e-1, KVRM_BF16);
+}
+
+// What cannot be seen any more need not be in the groups.
+TEST(WindowedGroupsMayStartLate) {
+  ModelShape shape;
+  shape.windows = {24, 20, 24};
+  const TestModel model(shape);
+  TestEngine engine(model, EngineConfig());
+  const std::vector<int32_t> tokens = RandomTokens(300, shape.vocab, 5);
+  const std::vector<Row64> wanted = ReferenceLogits(model.data, tokens);
+  // A ring of four blocks: each is reused as soon as nothing sees it.
+  std::vector<uint32_t> blocks;
+  for (uint32_t l = 0; l < 20; ++l) blocks.push_back(10 + l % 4);
+  for (uint32_t t = 0; t < 300; ++t) {
+    engine.Begin();
+    engine.Decode(0, tokens[t], t, blocks, 0, {}, t < 24 ? 0 : (t - 23) / 16);
+    engine.Step();
+    CheckLogits(engine.Logits(0), wanted[t], 1e-4);
+  }
+}
+
+TEST(LogprobsMatchReference) {
+  const TestModel model{ModelShape()};
+  TestEngine engine(model, EngineConfig());
+  const std::vector<int32_t> tokens = RandomTokens(20, 101, 5);
+  const std::vector<Row64> wanted = ReferenceLogits(model.data, tokens);
+  auto log_softmax = [&](size_t t, int32_t token) {
+    double sum = 0;
+    for (double logit : wanted[t]) sum += std::exp(logit);
+    return wanted[t][size_t(token)] - std::log(sum);
+  };
+  engine.Begin(1);
+  Sampling sampling;
+  sampling.logprobs = 1 + 5;
+  engine.Prefill(3, {tokens.begin(), tokens.begin() + 8}, 0, Contiguous(0, 2), false);
+  engine.Prefill(1, tokens, 0, Contiguous(8, 2), true, 0, sampling);
+  engine.segment(1).flags = KVRM_SEGMENT_PROMPT_LOGPROBS;
+  engine.segment(1).top_logprobs = 3;
+  for (uint32_t t = 0; t + 1 < 20; ++t) engine.targets()[8 + t] = tokens[t + 1];
+  engine.Step();
+
+  CHECK_EQ(engine.result().rows, 28u);
+  CHECK_EQ(engine.result().num_rows, 28u);
+  for (uint32_t t = 0; t < 8; ++t) CHECK_EQ(engine.row(t).flags, 0u);
+  for (uint32_t t = 0; t < 20; ++t) {
+    const kvrm_row_result& row = engine.row(8 + t);
+    CHECK_EQ(row.flags, t + 1 < 20 ? KVRM_RESULT_SAMPLED : 0u);
+    if (t + 1 < 20) CHECK_NEAR(row.logprob, log_softmax(t, tokens[t + 1]), 1e-3);
+    CHECK_EQ(row.num_tops, 3u);
+    const kvrm_top* tops = engine.row_tops(8 + t);
+    const Row64& logits = wanted[t];
+    CHECK_EQ(tops[0].token, int32_t(std::max_element(logits.begin(), logits.end()) - logits.begin()));
+    for (uint32_t i = 0; i < 3; ++i) CHECK_NEAR(tops[i].logprob, log_softmax(t, tops[i].token), 1e-3);
+    CHECK(tops[0].logprob >= tops[1].logprob && tops[1].logprob >= tops[2].logprob);
+  }
+  const kvrm_slot_result& sampled = engine.sampled(1);
+  CHECK_EQ(sampled.flags, KVRM_RESULT_SAMPLED);
+  CHECK_EQ(sampled.num_tops, 5u);
+  CHECK_EQ(sampled.token, engine.tops(1)[0].token);
+  CHECK_NEAR(sampled.logprob, log_softmax(19, sampled.token), 1e-3);
+  CHECK_EQ(engine.sampled(3).flags, 0u);
+}
+
+}  // namespace
+}  // namespace kvrm::cpu::test
