@@ -13,7 +13,8 @@ const ROOT = new URL("../", import.meta.url);
 
 /** What each layer may import, besides itself. A folder that is not here (tests, bench, scripts) may import all. */
 const LAYERS: Record<string, readonly string[]> = {
-  "server.ts": ["mod.ts", "api", "runtime"],
+  "server.ts": ["mod.ts", "cli", "api", "runtime"],
+  "cli": ["api", "runtime"],
   "mod.ts": ["runtime"],
   "api": ["runtime"],
   "runtime": ["ffi"],
