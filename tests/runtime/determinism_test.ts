@@ -180,7 +180,7 @@ for (const name of ["llama3", "mistral", "qwen3", "llama-bf16"]) {
           reused += together.host.pager.stats.prefixHits;
           moved += loop.stats.moves;
         }),
-        { numRuns: 1500, seed: 20261123 },
+        { numRuns: 150, seed: 20261123 },
       );
     } finally {
       alone[Symbol.dispose]();
