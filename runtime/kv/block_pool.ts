@@ -18,7 +18,8 @@ import type { PagerStats } from "./stats.ts";
 /** What a pool takes free blocks from and gives them back to: FreeRuns or FreeStack. */
 export interface FreeBlocks {
   readonly free: number;
-  release(start: number, count: number): void;
+  /** Returns the first block of the run that they are now part of. */
+  release(start: number, count: number): number;
   has(block: number): boolean;
 }
 
@@ -152,39 +153,35 @@ export class BlockPool {
     this.#numPending = kept;
   }
 
-  /** Makes the oldest cached block free; there must be an evictable one. */
-  evict(): void {
+  /** The cached block to evict next; there must be an evictable one. */
+  oldest(): number {
     // Children are released no later than their parents, so leaves come first by themselves, except
     // where a running sequence hangs below a duplicate or a window: then look a little further.
     let victim = -1;
     let looks = 0;
     for (let block = this.lru.head; block >= 0 && looks < LEAF_SCAN; block = this.lru.next(block)) {
       if (!this.isEvictable(block)) continue;
-      looks++;
-      if (this.index.isLeaf(block)) {
-        victim = block;
-        break;
-      }
-      if (victim < 0) victim = block;
+      if (this.index.isLeaf(block)) return block;
+      if (looks++ === 0) victim = block;
     }
-    this.evictBlock(victim);
+    return victim;
   }
 
-  /** Makes `block`, which must be evictable, free. */
-  evictBlock(block: number): void {
+  /** Makes `block`, which must be evictable, free; returns the first block of its free run. */
+  evict(block: number): number {
     this.index.remove(block);
     this.lru.remove(block);
     this.stats.cached--;
     this.stats.evictions++;
     this.evictable--;
-    this.free.release(block, 1);
+    return this.free.release(block, 1);
   }
 
   /** Withdraws every cached block; those in flight become free when their steps complete. */
   dropCache(): void {
     for (let block = this.lru.head; block >= 0;) {
       const next = this.lru.next(block);
-      if (this.isEvictable(block)) this.evictBlock(block);
+      if (this.isEvictable(block)) this.evict(block);
       else {
         this.index.remove(block);
         this.lru.remove(block);

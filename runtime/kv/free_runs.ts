@@ -44,8 +44,8 @@ export class FreeRuns {
     this.#prev = new Int32Array(numBlocks);
   }
 
-  /** Makes blocks [start, start + count) free and joins them with free neighbours. */
-  release(start: number, count: number): void {
+  /** Makes blocks [start, start + count) free, joins them with free neighbours; returns the run's first. */
+  release(start: number, count: number): number {
     this.free += count;
     this.#isFree.fill(1, start, start + count);
     let first = start;
@@ -61,6 +61,7 @@ export class FreeRuns {
       this.#unlink(after);
     }
     this.#link(first, length);
+    return first;
   }
 
   /** Takes the first `count` blocks of the run that starts at `start`. */
@@ -107,6 +108,12 @@ export class FreeRuns {
       fit = this.#shortest(bin, count);
     }
     return fit;
+  }
+
+  /** Length of the longest run. */
+  longestLength(): number {
+    const start = this.longest();
+    return start < 0 ? 0 : this.#length[start]!;
   }
 
   /** First block of the longest run; -1 if nothing is free. */

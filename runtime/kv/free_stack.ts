@@ -15,9 +15,10 @@ export class FreeStack {
     this.#blocks = new Int32Array(numBlocks);
   }
 
-  /** Makes blocks [start, start + count) free; the lowest is taken first. */
-  release(start: number, count: number): void {
+  /** Makes blocks [start, start + count) free; the lowest is taken first. Returns it. */
+  release(start: number, count: number): number {
     for (let block = start + count - 1; block >= start; block--) this.#blocks[this.free++] = block;
+    return start;
   }
 
   /** Takes a block; there must be one. */

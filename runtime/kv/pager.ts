@@ -68,7 +68,7 @@ export class BlockPager {
         runs,
         this.#maps,
         maxGroupsPerSlot,
-        options.reserveBlocks ?? 4,
+        options.reserveBlocks ?? 16,
       );
       const minRun = options.minRunBlocks ?? 4;
       this.#runs = runs;
@@ -225,10 +225,7 @@ export class BlockPager {
     let extents = 0;
     for (let i = 0; i < this.#maps.length; i++) extents += this.#maps[i]!.extentCount;
     this.stats.extents = extents;
-    if (this.#runs !== null) {
-      const longest = this.#runs.longest();
-      this.stats.largestFreeRun = longest < 0 ? 0 : this.#runs.lengthOf(longest);
-    }
+    if (this.#runs !== null) this.stats.largestFreeRun = this.#runs.longestLength();
     this.#countFree();
   }
 
@@ -298,14 +295,17 @@ export class BlockPager {
   }
 
   #grow(map: BlockMap, count: number): boolean {
-    if (this.#placement.grow(map, count)) return true;
-    // G groups and no room behind the last: join some, whatever it costs; preemption costs more.
-    return this.#relieve(map) && this.#placement.grow(map, count);
+    while (!this.#placement.grow(map, count)) {
+      if (count > this.#placement.available()) return false;
+      // G groups and no room behind the last: join some, whatever it costs; preemption costs more.
+      if (!this.#relieve(map)) return false;
+    }
+    return true;
   }
 
   #relieve(map: BlockMap): boolean {
     if (this.#stager === null || this.#moveBudget === 0) return false;
-    return this.#stager.relieve(map, this.#maxBlocks, false) > 0;
+    return this.#stager.relieve(map, this.#maxBlocks) > 0;
   }
 
   #copyOnWrite(map: BlockMap, first: number, end: number, copies: number): boolean {

@@ -43,19 +43,24 @@ export class PagedPlacement implements Placement {
   dropReserve(): void {}
 
   #take(): number {
-    if (this.stack.free === 0) this.pool.evict();
+    if (this.stack.free === 0) this.pool.evict(this.pool.oldest());
     const block = this.stack.take();
     this.pool.acquire(block, 1);
     return block;
   }
 }
 
+/** One in so many blocks of the pool may be left free by evictions for the sake of longer runs. */
+const SLACK_SHARE = 16;
+
 /**
  * Blocks in as few extents as possible. An extent grows in place: into its own reserve, then into free
  * blocks behind it, then into old cached ones. A new extent goes to the shortest run that holds it and a
- * reserve of `reserveBlocks`. Other sequences' reserves are taken last.
+ * reserve; where there is none, cached blocks are evicted, the oldest first and with it its old
+ * neighbours. Other sequences' reserves are taken last.
  */
 export class ExtentPlacement implements Placement {
+  readonly #slack: number;
   #victim = 0;
 
   constructor(
@@ -65,7 +70,9 @@ export class ExtentPlacement implements Placement {
     readonly maps: readonly BlockMap[],
     readonly maxExtents: number,
     readonly reserveBlocks: number,
-  ) {}
+  ) {
+    this.#slack = Math.floor(pool.numBlocks / SLACK_SHARE);
+  }
 
   available(): number {
     return this.runs.free + this.pool.stats.reserved + this.pool.evictable;
@@ -92,7 +99,7 @@ export class ExtentPlacement implements Placement {
     // The last block's copy is where the sequence goes on growing: it takes the reserve along.
     const isLast = logical === map.blockCount - 1;
     if (isLast) this.dropReserve(map);
-    const start = this.#findRun(1, isLast ? this.reserveBlocks : 0);
+    const start = this.#findRun(1, isLast ? this.#reserve() : 0);
     this.runs.takeFront(start, 1);
     this.pool.acquire(start, 1);
     if (isLast) this.#setReserve(map, start + 1);
@@ -101,7 +108,7 @@ export class ExtentPlacement implements Placement {
 
   /** Takes a run of `count` free blocks, and a reserve for `map` if the run is to be its last; or -1. */
   takeRun(map: BlockMap, count: number, isLast: boolean): number {
-    let start = isLast ? this.runs.bestFit(count + this.reserveBlocks) : -1;
+    let start = isLast ? this.runs.bestFit(count + this.#reserve()) : -1;
     if (start < 0) start = this.runs.bestFit(count);
     if (start < 0) return -1;
     this.runs.takeFront(start, count);
@@ -111,6 +118,13 @@ export class ExtentPlacement implements Placement {
       this.#setReserve(map, start + count);
     }
     return start;
+  }
+
+  /** Makes more blocks free, near each other, or else somebody's reserve; false if there is nothing left. */
+  makeRoom(count: number): boolean {
+    if (this.pool.evictable === 0) return this.#reclaim();
+    this.#evictRun(count);
+    return true;
   }
 
   dropReserve(map: BlockMap): void {
@@ -127,10 +141,11 @@ export class ExtentPlacement implements Placement {
     map.reserve -= got;
     this.pool.stats.reserved -= got;
     if (got < count) {
-      while (
-        got + this.runs.roomAt(end + got) < count && this.#steal(end + got + this.runs.roomAt(end + got))
-      );
-      const room = Math.min(count - got, this.runs.roomAt(end + got));
+      let room = this.runs.roomAt(end + got);
+      while (got + room < count && this.#evictIfOld(end + got + room) >= 0) {
+        room = this.runs.roomAt(end + got);
+      }
+      room = Math.min(room, count - got);
       if (room > 0) this.runs.takeFront(end + got, room);
       got += room;
     }
@@ -141,21 +156,12 @@ export class ExtentPlacement implements Placement {
     return got;
   }
 
-  /** Evicts `block` out of turn if it is cached, old and without children. */
-  #steal(block: number): boolean {
-    const { pool } = this;
-    if (block >= pool.numBlocks || !pool.isEvictable(block)) return false;
-    if (!pool.lru.isOld(block) || !pool.index.isLeaf(block)) return false;
-    pool.evictBlock(block);
-    return true;
-  }
-
   /** Maps a new extent of up to `count` blocks; returns how many, at least 1. The reserve is used up. */
   #place(map: BlockMap, count: number): number {
     const isLastChance = map.extentCount === this.maxExtents - 1;
-    let start = this.#findRun(count, this.reserveBlocks);
-    while (isLastChance && this.runs.lengthOf(start) < count && this.#freeMore()) {
-      start = this.#findRun(count, this.reserveBlocks);
+    let start = this.#findRun(count, this.#reserve());
+    while (isLastChance && this.runs.lengthOf(start) < count && this.makeRoom(count)) {
+      start = this.runs.longest();
     }
     const got = Math.min(count, this.runs.lengthOf(start));
     this.runs.takeFront(start, got);
@@ -169,17 +175,34 @@ export class ExtentPlacement implements Placement {
   #findRun(count: number, reserve: number): number {
     const { runs, pool } = this;
     const wanted = count + reserve;
-    while (runs.free < wanted && pool.evictable > 0) pool.evict();
-    while (runs.free < count && this.#reclaim());
     let start = runs.bestFit(wanted);
-    if (start < 0) start = runs.bestFit(count);
+    while (start < 0 && pool.evictable > 0 && runs.free < wanted + this.#slack) {
+      this.#evictRun(wanted);
+      start = runs.bestFit(wanted);
+    }
+    if (start >= 0) return start;
+    while (runs.free < count && this.#reclaim());
+    start = runs.bestFit(count);
     return start >= 0 ? start : runs.longest();
   }
 
-  #freeMore(): boolean {
-    if (this.pool.evictable === 0) return this.#reclaim();
-    this.pool.evict();
-    return true;
+  /** Evicts the oldest cached block and then its neighbours, if they are old, until `count` lie together. */
+  #evictRun(count: number): void {
+    const { runs, pool } = this;
+    let start = pool.evict(pool.oldest());
+    while (runs.lengthOf(start) < count) {
+      let longer = this.#evictIfOld(start + runs.lengthOf(start));
+      if (longer < 0) longer = this.#evictIfOld(start - 1);
+      if (longer < 0) return;
+      start = longer;
+    }
+  }
+
+  /** Evicts `block` out of turn if it is cached and old; returns the first block of its free run, or -1. */
+  #evictIfOld(block: number): number {
+    const { pool } = this;
+    if (block < 0 || block >= pool.numBlocks) return -1;
+    return pool.isEvictable(block) && pool.lru.isOld(block) ? pool.evict(block) : -1;
   }
 
   /** Takes back one sequence's reserve; false if nobody has one. Goes round, so that all lose alike. */
@@ -195,9 +218,18 @@ export class ExtentPlacement implements Placement {
     }
   }
 
+  /**
+   * Blocks to set aside behind a sequence: no more than its share of half the free ones. In a full pool
+   * reserves would only cut what is left into pieces.
+   */
+  #reserve(): number {
+    const { reserved, sequences } = this.pool.stats;
+    return Math.min(this.reserveBlocks, Math.floor((this.runs.free + reserved) / (2 * sequences + 1)));
+  }
+
   /** Sets blocks from `block` on aside for `map`, which has no reserve, as far as they are free. */
   #setReserve(map: BlockMap, block: number): void {
-    map.reserve = Math.min(this.reserveBlocks, this.runs.roomAt(block));
+    map.reserve = Math.min(this.#reserve(), this.runs.roomAt(block));
     if (map.reserve === 0) return;
     this.runs.takeFront(block, map.reserve);
     this.pool.stats.reserved += map.reserve;
@@ -205,9 +237,10 @@ export class ExtentPlacement implements Placement {
 
   /** Lengthens a reserve that is half used up. */
   #topUp(map: BlockMap): void {
-    if (map.reserve * 2 > this.reserveBlocks || map.extentCount === 0) return;
+    const reserve = this.#reserve();
+    if (map.reserve * 2 >= reserve || map.extentCount === 0) return;
     const block = map.physicalEnd() + map.reserve;
-    const more = Math.min(this.reserveBlocks - map.reserve, this.runs.roomAt(block));
+    const more = Math.min(reserve - map.reserve, this.runs.roomAt(block));
     if (more === 0) return;
     this.runs.takeFront(block, more);
     map.reserve += more;

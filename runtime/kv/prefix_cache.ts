@@ -50,13 +50,6 @@ export class PrefixCache {
     return active;
   }
 
-  /** Matched blocks that could be evicted. */
-  matchedEvictable(): number {
-    let evictable = 0;
-    for (let i = 0; i < this.#numMatched; i++) if (this.pool.isEvictable(this.#matched[i]!)) evictable++;
-    return evictable;
-  }
-
   /** Maps the matched blocks in `map`, which is empty. */
   retain(map: BlockMap): void {
     for (let i = 0; i < this.#numMatched; i++) {

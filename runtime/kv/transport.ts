@@ -116,33 +116,47 @@ export class Stager {
     readonly minRunBlocks: number,
   ) {}
 
-  /** Stages within `budget` blocks: maps that have no extent to spare first, then those with short runs. */
+  /** Stages within `budget` blocks: maps that have no extent to spare first, then those that look bad. */
   stage(maps: readonly (BlockMap | null)[], budget: number, headroom: number): void {
     let left = budget;
     for (let i = 0; i < maps.length && left > 0; i++) {
       const map = maps[i];
-      if (map && map.extentCount >= this.maxExtents) left -= this.relieve(map, left, false);
+      if (map && map.extentCount >= this.maxExtents) left -= this.relieve(map, left);
     }
     // Go on where the last step ran out of budget, so that every map gets its turn.
     const start = this.#next < maps.length ? this.#next : 0;
-    for (let i = 0; i < maps.length && left > 1; i++) {
+    for (let i = 0; i < maps.length && left > 0; i++) {
       const at = start + i < maps.length ? start + i : start + i - maps.length;
       const map = maps[at];
-      if (!map || map.extentCount < 2 || !this.#hasShortRun(map)) continue;
+      if (!map || map.extentCount < 2) continue;
+      const isMany = map.extentCount * 2 > this.maxExtents;
+      if (!isMany && !this.#hasShortRun(map)) continue;
       const limit = Math.min(left, this.runs.free - headroom);
-      if (limit <= 0) break;
-      left -= this.relieve(map, limit, true);
+      if (limit <= 0) return;
+      if (!this.#choose(map, limit, this.runs.longestLength(), !isMany)) continue;
+      left -= this.#relocate(map);
       this.#next = at + 1;
     }
   }
 
   /**
-   * Makes `map` have fewer extents by moving at most `limit` blocks. onlyShort: only where a run below the
-   * minimum disappears. Returns the number of blocks moved; 0: nothing can be done.
+   * Makes `map` have fewer extents by moving at most `limit` blocks, evicting cached ones and taking
+   * reserves to make room. Returns the number of blocks moved; 0: nothing can be done.
    */
-  relieve(map: BlockMap, limit: number, onlyShort: boolean): number {
+  relieve(map: BlockMap, limit: number): number {
+    const { runs, placement } = this;
+    if (!this.#choose(map, limit, runs.longestLength(), false)) {
+      if (!this.#choose(map, limit, Infinity, false)) return 0;
+      const wanted = this.#plan.blocks;
+      while (runs.longestLength() < wanted && placement.makeRoom(wanted));
+      if (!this.#choose(map, limit, runs.longestLength(), false)) return 0;
+    }
+    return this.#relocate(map);
+  }
+
+  /** Carries out the plan for `map`; returns the number of blocks moved. */
+  #relocate(map: BlockMap): number {
     const plan = this.#plan;
-    if (!this.#choose(map, limit, onlyShort)) return 0;
     const { pool, placement, moves } = this;
     const isLast = plan.last === map.extentCount - 1;
     const logical = map.logicalStart[plan.first]!;
@@ -150,7 +164,6 @@ export class Stager {
     let to = plan.to;
     if (to < 0) {
       to = placement.takeRun(map, plan.blocks, isLast);
-      if (to < 0) return 0;
     } else {
       if (isLast) placement.dropReserve(map);
       if (plan.first > 0 && to === map.physicalStart[plan.first - 1]! + map.count[plan.first - 1]!) {
@@ -180,12 +193,13 @@ export class Stager {
     return false;
   }
 
-  /** Finds the relocation that moves the fewest blocks per extent it takes away. */
-  #choose(map: BlockMap, limit: number, onlyShort: boolean): boolean {
+  /**
+   * Plans the relocation that moves the fewest blocks, `limit` at most, per extent it takes away.
+   * `longestRun`: free blocks that lie together. onlyShort: some run below the minimum has to go.
+   */
+  #choose(map: BlockMap, limit: number, longestRun: number, onlyShort: boolean): boolean {
     const { runs } = this;
     const plan = this.#plan;
-    const longest = runs.longest();
-    const longestRun = longest < 0 ? 0 : runs.lengthOf(longest);
     const last = map.extentCount - 1;
     let best = Infinity;
     for (let i = 0; i <= last; i++) {
