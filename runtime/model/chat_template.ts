@@ -3,9 +3,10 @@
  *
  * @module
  */
-import { Template } from "@huggingface/jinja";
+
 import { join } from "node:path";
 import { InvalidRequestError, ModelError } from "../errors.ts";
+import { JinjaTemplate } from "./jinja.ts";
 import { messageOf, readJsonIfPresent, readTextIfPresent } from "./json.ts";
 
 /** What a rendering may be given. */
@@ -22,7 +23,7 @@ export interface RenderOptions {
 export class ChatTemplate {
   readonly #sources: ReadonlyMap<string, string>;
   readonly #variables: Readonly<Record<string, unknown>>;
-  readonly #parsed = new Map<string, Template>();
+  readonly #parsed = new Map<string, JinjaTemplate>();
   readonly #origin: string;
 
   /** `templates`: by name, one of them "default"; `variables`: special tokens by name, for example bos_token. */
@@ -86,7 +87,7 @@ export class ChatTemplate {
     }
   }
 
-  #template(name: string): Template {
+  #template(name: string): JinjaTemplate {
     let template = this.#parsed.get(name);
     if (template === undefined) {
       const source = this.#sources.get(name);
@@ -96,7 +97,7 @@ export class ChatTemplate {
         );
       }
       try {
-        template = new Template(source);
+        template = new JinjaTemplate(source);
       } catch (error) {
         throw new ModelError(`${this.#origin}: chat template "${name}": ${messageOf(error)}`, {
           cause: error,
