@@ -53,7 +53,7 @@ async function serve({
 
   const permissions = describePermissions({
     address: hostPort(host, port),
-    read: [root, model],
+    read: [`${root}/runtime`, `${root}/ffi`, model],
     library: lib ?? `${root}/build/libkvrm_cpu.so`,
   }, root);
   const url = `http://${hostPort(host, server.addr.port)}`;

@@ -1,0 +1,197 @@
+import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
+import { runServer, startServer } from "./process.ts";
+import { CANNOT_RUN, LIBRARY, MODEL, ROOT } from "./service.ts";
+
+const needed = { ignore: CANNOT_RUN };
+
+function ask(url: string, body: Record<string, unknown>): Promise<Response> {
+  return fetch(`${url}/v1/completions`, {
+    method: "POST",
+    headers: { "content-type": "application/json" },
+    body: JSON.stringify(body),
+  });
+}
+
+const LONG = { prompt: "Once upon a time", max_tokens: 200, ignore_eos: true, stream: true };
+
+Deno.test("server.ts says in one line where it listens, and with what", needed, async () => {
+  await using server = await startServer([
+    "--slots",
+    "3",
+    "--kv-memory=8MiB",
+    "--served-model-name",
+    "story",
+  ]);
+  const port = new URL(server.url).port;
+  assertMatch(
+    server.line,
+    /^kvrm [\d.]+ listens on http:\/\/127\.0\.0\.1:\d+; model story \(.+, .+ parameters, \w+, context \d+\); /,
+  );
+  for (
+    const part of ["; backend cpu/", "; 3 slots; ", " KV (kv-rm, blocks of 32); ", "; permissions net=127."]
+  ) {
+    assertStringIncludes(server.line, part);
+  }
+  assertStringIncludes(server.line, "ffi=build/libkvrm_cpu.so");
+  assert(Number(port) > 0);
+  const models = await (await fetch(`${server.url}/v1/models`)).json();
+  assertEquals(models.data[0].id, "story");
+  const answer = await ask(server.url, { prompt: "Once upon a time", model: "story" });
+  assertEquals(answer.status, 200);
+  await answer.body?.cancel();
+  assertEquals((await server.stop("SIGTERM")).code, 0);
+});
+
+Deno.test("server.ts takes its options from the environment too", needed, async () => {
+  await using server = await startServer([], {
+    KVRM_SLOTS: "5",
+    KVRM_KV_MODE: "paged",
+    KVRM_LOG_LEVEL: "off",
+  });
+  assertStringIncludes(server.line, "; 5 slots; ");
+  assertStringIncludes(server.line, "(paged, ");
+  assertEquals(await server.stop("SIGTERM"), { code: 0, stderr: "" });
+});
+
+for (const signal of ["SIGTERM", "SIGINT"] as const) {
+  Deno.test(`server.ts finishes what runs and exits with 0 on ${signal}`, needed, async () => {
+    await using server = await startServer();
+    const response = await ask(server.url, LONG);
+    const [text, { code }] = await Promise.all([response.text(), server.stop(signal)]);
+    assert(text.endsWith("data: [DONE]\n\n"), text.slice(-300));
+    assertEquals(code, 0);
+  });
+}
+
+Deno.test(
+  "server.ts cancels what still runs after --drain-timeout, and tells its client",
+  needed,
+  async () => {
+    await using server = await startServer(["--drain-timeout", "0", "--slots", "1"]);
+    const response = await ask(server.url, { ...LONG, n: 128 });
+    const [text, { code }] = await Promise.all([response.text(), server.stop("SIGTERM")]);
+    const last = text.trimEnd().split("\n\n").at(-1)!;
+    assertEquals(JSON.parse(last.slice("data: ".length)).error.code, "closed");
+    assertEquals(code, 0);
+  },
+);
+
+Deno.test("server.ts cancels what still runs on a second signal", needed, async () => {
+  await using server = await startServer(["--drain-timeout", "600", "--slots", "1"]);
+  const response = await ask(server.url, { ...LONG, n: 128 });
+  server.child.kill("SIGINT");
+  await new Promise((resolve) => setTimeout(resolve, 100));
+  const [text, { code }] = await Promise.all([response.text(), server.stop("SIGINT")]);
+  assertStringIncludes(text, '"error"');
+  assertEquals(code, 0);
+});
+
+const badFlags: [flags: string[], parts: string[]][] = [
+  [["--slot", "3"], ["unknown flag --slot", "did you mean --slots?"]],
+  [["--slots", "many"], ['--slots is "many"', "an integer from 1 to 256"]],
+  [["--kv-mode", "static", "--prefix-cache"], ["--prefix-cache", "--kv-mode static"]],
+  [["--max-context", "100000000"], ["--max-context", "100000000"]],
+  [["--kv-memory", "1KiB"], ["--kv-memory", "KV memory"]],
+];
+
+for (const [flags, parts] of badFlags) {
+  Deno.test(`server.ts exits with 2 and one line for ${flags.join(" ")}`, needed, async () => {
+    const { code, stdout, stderr } = await runServer(flags);
+    assertEquals([code, stdout, stderr.split("\n").length], [2, "", 2], stderr);
+    for (const part of ["kvrm: ", ...parts]) assertStringIncludes(stderr, part);
+  });
+}
+
+Deno.test(
+  "server.ts exits with 1 and one line when the model, the library or the port cannot be had",
+  needed,
+  async () => {
+    const listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
+    const port = String(listener.addr.port);
+    const failures: [flags: string[], part: string][] = [
+      [["--model", "/nowhere/model"], "/nowhere/model"],
+      [["--lib", "/nowhere/lib.so"], "/nowhere/lib.so"],
+      [["--port", port], `127.0.0.1:${port}: the port is in use`],
+    ];
+    for (const [flags, part] of failures) {
+      const { code, stdout, stderr } = await runServer(flags);
+      assertEquals([code, stdout, stderr.split("\n").length], [1, "", 2], stderr);
+      assertStringIncludes(stderr, part);
+    }
+    listener.close();
+  },
+);
+
+Deno.test("server.ts explains itself with --help, without a model", needed, async () => {
+  const { code, stdout, stderr } = await runServer(["--help"], { MODEL: "/nowhere" });
+  assertEquals([code, stderr], [0, ""]);
+  for (const part of ["Usage:", "Batching and KV cache:", "--kv-memory BYTES", "[KVRM_KV_MEMORY]"]) {
+    assertStringIncludes(stdout, part);
+  }
+});
+
+/** Tries what a server has no business with; prints what it could do all the same. */
+const PROBE = `
+const tries = {
+  "read the system": () => Deno.readTextFileSync("/etc/hostname"),
+  "read the repository": () => Deno.readTextFileSync(${JSON.stringify(ROOT)} + "/README.md"),
+  "list the repository": () => [...Deno.readDirSync(${JSON.stringify(ROOT)})],
+  "write a file": () => Deno.writeTextFileSync("/tmp/kvrm-probe", ""),
+  "write beside the model": () => Deno.writeTextFileSync(${JSON.stringify(MODEL)} + "/probe", ""),
+  "listen elsewhere": () => Deno.listen({ hostname: "0.0.0.0", port: 0 }).close(),
+  "connect": () => Deno.connect({ hostname: "127.0.0.1", port: 9 }),
+  "run a program": () => new Deno.Command("true").outputSync(),
+  "load another library": () => Deno.dlopen("libc.so.6", {}),
+  "read the environment": () => Deno.env.get("HOME"),
+  "list the environment": () => Deno.env.toObject(),
+  "learn the host's name": () => Deno.hostname(),
+};
+const done = [];
+for (const [name, attempt] of Object.entries(tries)) {
+  try {
+    await attempt();
+    done.push(name);
+  } catch (error) {
+    if (!(error instanceof Deno.errors.NotCapable)) done.push(name + ": " + error);
+  }
+}
+console.log(JSON.stringify(done));
+`;
+
+Deno.test("server.ts has permissions from scripts/serve.sh for nothing but its work", needed, async () => {
+  const { stdout } = await runServer([], { PRINT: "1" });
+  const flags = [...stdout.matchAll(/'([^']*)'/g)].map(([, word]) => word!).filter((word) =>
+    word.startsWith("--")
+  );
+  const permissions = flags.filter((flag) => flag.startsWith("--allow-"));
+  const names = permissions.map((flag) => flag.slice("--allow-".length).split("=")[0]!);
+  assertEquals(names.sort(), ["env", "ffi", "net", "read"]);
+  assert(permissions.every((flag) => flag.includes("=")) && flags.includes("--no-prompt"));
+  assert(permissions.includes(`--allow-ffi=${LIBRARY}`), permissions.join(" "));
+
+  const probe = await Deno.makeTempFile({ suffix: ".ts" });
+  await Deno.writeTextFile(probe, PROBE);
+  const { stdout: done, stderr } = await new Deno.Command(Deno.execPath(), {
+    args: ["run", "--no-prompt", "--no-config", ...permissions, probe],
+    stdout: "piped",
+    stderr: "piped",
+  }).output();
+  await Deno.remove(probe);
+  assertEquals(new TextDecoder().decode(done).trim(), "[]", new TextDecoder().decode(stderr));
+});
+
+Deno.test("server.ts names the missing permission instead of asking for it", needed, async () => {
+  const { stdout } = await runServer([], { PRINT: "1" });
+  const words = [...stdout.matchAll(/'([^']*)'/g)].map(([, word]) => word!);
+  for (const name of ["net", "read", "ffi"]) {
+    const { code, stderr } = await new Deno.Command(Deno.execPath(), {
+      args: words.slice(1).filter((word) => !word.startsWith(`--allow-${name}`)),
+      stdout: "piped",
+      stderr: "piped",
+      env: { NO_COLOR: "1" },
+    }).output();
+    const text = new TextDecoder().decode(stderr);
+    assertEquals([code, text.split("\n").length], [1, 2], text);
+    assertStringIncludes(text, `--allow-${name}`);
+  }
+});
