@@ -1,4 +1,6 @@
 import { assertEquals, assertNotEquals, assertThrows } from "@std/assert";
+import { Tokenizer } from "@huggingface/tokenizers";
+import fc from "fast-check";
 import { join } from "node:path";
 import { ModelError } from "../../runtime/errors.ts";
 import { ModelTokenizer } from "../../runtime/model/tokenizer.ts";
@@ -130,6 +132,39 @@ Deno.test("ModelTokenizer.encode() splits words at Metaspace marks unless told n
   assertEquals(tokenizer({ add_prefix_space: false }).encode("a a"), [4, 6]);
   assertEquals(tokenizer({ prepend_scheme: "never" }).encode("a a"), [4, 6]);
 });
+
+for (const kind of ["sentencepiece-bpe", "metaspace-bpe"]) {
+  Deno.test(`ModelTokenizer.encode() takes ${kind} word by word without changing a token`, async () => {
+    const tokenizer = await load(kind);
+    const library = new Tokenizer(
+      readGolden("tokenizers", kind, "tokenizer.json"),
+      readGolden("tokenizers", kind, "tokenizer_config.json"),
+    );
+    const unit = fc.constantFrom(
+      " ",
+      " ",
+      "▁",
+      "e",
+      "th",
+      "ing",
+      "ship",
+      ".",
+      "\n",
+      "é",
+      "🚢",
+      "</s>",
+      "<0x41>",
+    );
+    fc.assert(
+      fc.property(fc.array(unit, { maxLength: 60 }), (units) => {
+        const text = units.join("");
+        const { ids } = library.encode(text, { add_special_tokens: false });
+        assertEquals(tokenizer.encode(text, { addSpecialTokens: false }), ids);
+      }),
+      { numRuns: 1000 },
+    );
+  });
+}
 
 sharedTest(
   "ModelTokenizer.encode() gives the prompts of stories260K",
