@@ -45,7 +45,7 @@ export interface LoadedModel {
  * template and generation_config.json. Weights are not read. Throws a ModelError naming the file, the tensor
  * or field, what was found and what is wanted.
  *
- * `id` defaults to the folder's name.
+ * `id` defaults to the folder's name, or to org/name for a snapshot in the Hugging Face cache.
  */
 export async function loadModelFolder(path: string, options: { id?: string } = {}): Promise<LoadedModel> {
   const { folder, config, tables, dtype, parameters, ignoredTensors } = await loadModelTables(path);
@@ -69,7 +69,7 @@ export async function loadModelFolder(path: string, options: { id?: string } = {
     );
   }
   return {
-    id: options.id ?? basename(folder),
+    id: options.id ?? defaultId(folder),
     architecture: config.architecture,
     dtype,
     parameters,
@@ -81,6 +81,11 @@ export async function loadModelFolder(path: string, options: { id?: string } = {
       [],
     notes,
   };
+}
+
+function defaultId(folder: string): string {
+  const [, org, name] = /\/models--([^/]+?)--([^/]+)\/snapshots\/[0-9a-f]{40}$/.exec(folder) ?? [];
+  return org === undefined ? basename(folder) : `${org}/${name}`;
 }
 
 const id = z.int().check(z.nonnegative());

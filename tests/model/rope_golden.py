@@ -1,4 +1,7 @@
-"""Writes rope_golden.json: inv_freq as HF transformers computes it, for rope_test.ts. (See ../fixtures/requirements.txt.)"""
+"""Writes rope_golden.json: inv_freq as HF transformers computes it, for rope_test.ts (run `deno fmt` on it).
+
+Needs ../fixtures/requirements.txt.
+"""
 import json
 from pathlib import Path
 
