@@ -68,7 +68,7 @@ export class BlockPager {
         runs,
         this.#maps,
         maxGroupsPerSlot,
-        options.reserveBlocks ?? 16,
+        options.reserveBlocks ?? 4,
       );
       const minRun = options.minRunBlocks ?? 4;
       this.#runs = runs;
