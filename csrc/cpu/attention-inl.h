@@ -99,7 +99,7 @@ HWY_INLINE void ScoreTile(const float* q, size_t q_stride, size_t head_dim, size
       for (size_t i = 0; i < Mr; ++i) qv[i] = hn::LoadU(d, q + i * q_stride + n);
 #pragma GCC unroll 8
       for (size_t j = 0; j < Nr; ++j) {
-        const VF kv = hn::Load(d, rows[j] + n);
+        const VF kv = InRegister(hn::Load(d, rows[j] + n));
 #pragma GCC unroll 8
         for (size_t i = 0; i < Mr; ++i) acc[i][j] = hn::MulAdd(qv[i], kv, acc[i][j]);
       }
@@ -156,7 +156,7 @@ HWY_INLINE void OutTile(const float* HWY_RESTRICT p, const float* HWY_RESTRICT t
   for (uint32_t t = begin; t < end; ++t) {
     VF v[Nr];
 #pragma GCC unroll 8
-    for (size_t j = 0; j < Nr; ++j) v[j] = hn::Load(d, tile + t * padded + j * kLanes);
+    for (size_t j = 0; j < Nr; ++j) v[j] = InRegister(hn::Load(d, tile + t * padded + j * kLanes));
 #pragma GCC unroll 8
     for (size_t i = 0; i < Mr; ++i) {
       const VF pv = hn::Set(d, p[i * kSplitTokens + t]);

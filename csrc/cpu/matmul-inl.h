@@ -32,30 +32,53 @@ struct MatMulOut {
   bool add;
 };
 
-HWY_INLINE float BiasAt(const Weight& bias, size_t n) {
+HWY_INLINE float ValueAt(const Weight& w, size_t n) {
   float value = 0;
-  KVRM_WITH_DTYPE(bias.dtype, value = hn::GetLane(LoadTail(static_cast<const T*>(bias.data) + n, 1)));
+  KVRM_WITH_DTYPE(w.dtype, value = hn::GetLane(LoadTail(static_cast<const T*>(w.data) + n, 1)));
   return value;
 }
 
-HWY_INLINE void Emit(const MatMulOut& to, size_t row, size_t n, const float* sums, size_t count) {
-  float* out = to.out + row * to.stride + n;
-  for (size_t j = 0; j < count; ++j) {
-    const float sum = to.bias == nullptr ? sums[j] : sums[j] + BiasAt(*to.bias, n + j);
-    out[j] = to.add ? out[j] + sum : sum;
+// Nr columns of w from n on, as far as count goes.
+template <size_t Nr, typename T>
+struct Columns {
+  Columns(const T* w, size_t cols, size_t n, size_t n_end, const Weight* bias_weight)
+      : n(n), count(std::min(Nr, n_end - n)), has_bias(bias_weight != nullptr) {
+    // Columns past the end repeat the last one and are not written.
+    for (size_t j = 0; j < Nr; ++j) rows[j] = w + (n + std::min(j, count - 1)) * cols;
+    if (!has_bias) return;
+    for (size_t j = 0; j < count; ++j) bias[j] = ValueAt(*bias_weight, n + j);
+  }
+
+  size_t n;
+  size_t count;
+  bool has_bias;
+  const T* rows[Nr];
+  float bias[Nr];
+};
+
+// Reduces one row's accumulators [Nr] and writes them.
+template <size_t Nr, typename T>
+HWY_INLINE void Finish(const MatMulOut& to, size_t row, const Columns<Nr, T>& w, const VF* acc) {
+  float sums[Nr];
+  for (size_t j = 0; j < Nr; j += 4) Reduce4(acc[j], acc[j + 1], acc[j + 2], acc[j + 3], sums + j);
+  if (w.has_bias) {
+    for (size_t j = 0; j < w.count; ++j) sums[j] += w.bias[j];
+  }
+  float* out = to.out + row * to.stride + w.n;
+  if (to.add) {
+    for (size_t j = 0; j < w.count; ++j) out[j] += sums[j];
+  } else {
+    std::memcpy(out, sums, w.count * sizeof(float));
   }
 }
 
-// Reduces one row's accumulators [Nr] and writes the first count of them.
-template <size_t Nr>
-HWY_INLINE void ReduceRow(const MatMulOut& to, size_t row, size_t n, const VF* acc, size_t count) {
-  float sums[Nr];
-  for (size_t j = 0; j < Nr; j += 4) Reduce4(acc[j], acc[j + 1], acc[j + 2], acc[j + 3], sums + j);
-  Emit(to, row, n, sums, count);
-}
+// A tall tile for m above kTileRows: 24 accumulators again, and a conversion of w serves six rows.
+constexpr size_t kTallRows = kTileCols == 8 ? 6 : 3;
+// Up to this m, converting w once per group of rows costs less than writing it to a panel.
+constexpr size_t kMaxDirectRows = 4 * kTallRows;
 
-// A few rows of x against Nr rows of w as they lie in memory, all of k: for small m, where w comes from
-// memory once and converting it in registers costs less than the wait for it.
+// A few rows of x against Nr rows of w as they lie in memory, all of k. For small m: w comes from memory
+// once, by the hardware's prefetcher (prefetching the next columns by hand cost a third of the speed).
 //   x [Mr, cols], w [Nr] pointers to rows of cols
 template <size_t Mr, size_t Nr, typename T>
 HWY_INLINE void DirectTile(const float* x, size_t x_stride, const T* const* w, size_t cols, VF (&acc)[Mr][Nr]) {
@@ -70,7 +93,7 @@ HWY_INLINE void DirectTile(const float* x, size_t x_stride, const T* const* w, s
     for (size_t i = 0; i < Mr; ++i) xv[i] = hn::LoadU(d, x + i * x_stride + k);
 #pragma GCC unroll 8
     for (size_t j = 0; j < Nr; ++j) {
-      const VF wv = LoadF32(w[j] + k);
+      const VF wv = InRegister(LoadF32(w[j] + k));
 #pragma GCC unroll 8
       for (size_t i = 0; i < Mr; ++i) acc[i][j] = hn::MulAdd(xv[i], wv, acc[i][j]);
     }
@@ -84,19 +107,44 @@ HWY_INLINE void DirectTile(const float* x, size_t x_stride, const T* const* w, s
   }
 }
 
-// m = Mr <= kTileRows rows against all columns of [n_begin, n_end).
-template <size_t Mr, typename T>
-HWY_INLINE void DirectRows(const T* w, size_t cols, const float* x, size_t x_stride, size_t n_begin, size_t n_end,
-                           const MatMulOut& to) {
-  constexpr size_t Nr = kTileCols;
+template <size_t Mr, size_t Nr, typename T>
+HWY_INLINE void DirectBlock(const float* x, size_t x_stride, size_t row, size_t cols, const Columns<Nr, T>& columns,
+                            const MatMulOut& to) {
+  VF acc[Mr][Nr];
+  DirectTile<Mr, Nr>(x + row * x_stride, x_stride, columns.rows, cols, acc);
+  for (size_t i = 0; i < Mr; ++i) Finish(to, row + i, columns, acc[i]);
+}
+
+// m rows in even groups of at most MaxMr, against columns [n_begin, n_end).
+template <size_t MaxMr, size_t Nr, typename T>
+HWY_INLINE void DirectRows(const T* w, size_t cols, const float* x, size_t x_stride, size_t m, size_t n_begin,
+                           size_t n_end, const MatMulOut& to) {
+  const size_t groups = (m + MaxMr - 1) / MaxMr;
   for (size_t n = n_begin; n < n_end; n += Nr) {
-    const size_t count = std::min(Nr, n_end - n);
-    // Columns past the end repeat the last one and are not written.
-    const T* rows[Nr];
-    for (size_t j = 0; j < Nr; ++j) rows[j] = w + (n + std::min(j, count - 1)) * cols;
-    VF acc[Mr][Nr];
-    DirectTile<Mr, Nr>(x, x_stride, rows, cols, acc);
-    for (size_t i = 0; i < Mr; ++i) ReduceRow<Nr>(to, i, n, acc[i], count);
+    const Columns<Nr, T> columns(w, cols, n, n_end, to.bias);
+    for (size_t group = 0, row = 0; group < groups; ++group) {
+      const size_t next = m * (group + 1) / groups;
+      switch (next - row) {
+        case 6:
+          if constexpr (MaxMr >= 6) DirectBlock<6>(x, x_stride, row, cols, columns, to);
+          break;
+        case 5:
+          if constexpr (MaxMr >= 5) DirectBlock<5>(x, x_stride, row, cols, columns, to);
+          break;
+        case 4:
+          if constexpr (MaxMr >= 4) DirectBlock<4>(x, x_stride, row, cols, columns, to);
+          break;
+        case 3:
+          DirectBlock<3>(x, x_stride, row, cols, columns, to);
+          break;
+        case 2:
+          DirectBlock<2>(x, x_stride, row, cols, columns, to);
+          break;
+        default:
+          DirectBlock<1>(x, x_stride, row, cols, columns, to);
+      }
+      row = next;
+    }
   }
 }
 
@@ -122,13 +170,26 @@ HWY_INLINE void PackPanel(const T* const* w, size_t k, size_t depth, float* HWY_
   for (size_t j = 0; j < Nr; ++j) hn::Store(LoadTail(w[j] + k + at, depth - at), d, panel + at * Nr + j * kLanes);
 }
 
-// acc[Mr][Nr] (+)= x[Mr, depth] * panel. acc is [Mr][Nr][L] in memory.
-template <size_t Mr, size_t Nr>
-HWY_INLINE void PanelTile(const float* x, size_t x_stride, size_t depth, const float* HWY_RESTRICT panel, bool first,
-                          float* HWY_RESTRICT memory) {
+// Part of a product of Mr rows with one panel.
+struct PanelPart {
+  const float* x;  // [Mr, depth]
+  size_t x_stride;
+  size_t depth;
+  const float* panel;
+  float* acc;  // [Mr][Nr][L], between blocks of k
+  bool first;  // of the blocks of k
+  bool last;
+};
+
+template <size_t Mr, size_t Nr, typename T>
+HWY_INLINE void PanelTile(const PanelPart& part, size_t row, const Columns<Nr, T>& columns, const MatMulOut& to) {
   const DF d;
+  const float* HWY_RESTRICT x = part.x + row * part.x_stride;
+  const float* HWY_RESTRICT panel = part.panel;
+  float* HWY_RESTRICT memory = part.acc + row * Nr * kLanes;
+  const size_t x_stride = part.x_stride, depth = part.depth;
   VF acc[Mr][Nr];
-  if (first) {
+  if (part.first) {
     for (size_t i = 0; i < Mr; ++i) {
       for (size_t j = 0; j < Nr; ++j) acc[i][j] = hn::Zero(d);
     }
@@ -141,10 +202,12 @@ HWY_INLINE void PanelTile(const float* x, size_t x_stride, size_t depth, const f
   for (; k + kLanes <= depth; k += kLanes) {
     VF xv[Mr];
 #pragma GCC unroll 8
-    for (size_t i = 0; i < Mr; ++i) xv[i] = hn::LoadU(d, x + i * x_stride + k);
+    for (size_t i = 0; i < Mr; ++i) {
+      xv[i] = hn::LoadU(d, x + i * x_stride + k);
+    }
 #pragma GCC unroll 8
     for (size_t j = 0; j < Nr; ++j) {
-      const VF wv = hn::Load(d, panel + k * Nr + j * kLanes);
+      const VF wv = InRegister(hn::Load(d, panel + k * Nr + j * kLanes));
 #pragma GCC unroll 8
       for (size_t i = 0; i < Mr; ++i) acc[i][j] = hn::MulAdd(xv[i], wv, acc[i][j]);
     }
@@ -157,61 +220,47 @@ HWY_INLINE void PanelTile(const float* x, size_t x_stride, size_t depth, const f
       }
     }
   }
-  for (size_t i = 0; i < Mr; ++i) {
-    for (size_t j = 0; j < Nr; ++j) hn::Store(acc[i][j], d, memory + (i * Nr + j) * kLanes);
+  if (part.last) {
+    for (size_t i = 0; i < Mr; ++i) Finish(to, row + i, columns, acc[i]);
+  } else {
+    for (size_t i = 0; i < Mr; ++i) {
+      for (size_t j = 0; j < Nr; ++j) hn::Store(acc[i][j], d, memory + (i * Nr + j) * kLanes);
+    }
   }
 }
 
-template <typename T>
+template <size_t Nr, typename T>
 HWY_INLINE void PanelRows(const T* w, size_t cols, const float* x, size_t x_stride, size_t m, size_t n_begin,
                           size_t n_end, const MatMulOut& to) {
-  constexpr size_t Nr = kTileCols;
   HWY_ALIGN float panel[kBlock * Nr];
   HWY_ALIGN float acc[kMaxPassRows * Nr * kLanes];
   for (size_t n = n_begin; n < n_end; n += Nr) {
-    const size_t count = std::min(Nr, n_end - n);
-    const T* rows[Nr];
-    for (size_t j = 0; j < Nr; ++j) rows[j] = w + (n + std::min(j, count - 1)) * cols;
+    const Columns<Nr, T> columns(w, cols, n, n_end, to.bias);
     for (size_t k = 0; k < cols; k += kBlock) {
       const size_t depth = std::min(kBlock, cols - k);
-      PackPanel<Nr>(rows, k, depth, panel);
-      for (size_t i = 0; i < m; i += kTileRows) {
-        const float* at = x + i * x_stride + k;
-        float* memory = acc + i * Nr * kLanes;
-        switch (m - i) {
-          case 1:
-            PanelTile<1, Nr>(at, x_stride, depth, panel, k == 0, memory);
-            break;
-          case 2:
-            PanelTile<2, Nr>(at, x_stride, depth, panel, k == 0, memory);
-            break;
-          default:
-            PanelTile<kTileRows, Nr>(at, x_stride, depth, panel, k == 0, memory);
-        }
-      }
-    }
-    for (size_t i = 0; i < m; ++i) {
-      VF sums[Nr];
-      for (size_t j = 0; j < Nr; ++j) sums[j] = hn::Load(DF(), acc + (i * Nr + j) * kLanes);
-      ReduceRow<Nr>(to, i, n, sums, count);
+      PackPanel<Nr>(columns.rows, k, depth, panel);
+      const PanelPart part{x + k, x_stride, depth, panel, acc, k == 0, k + depth == cols};
+      size_t i = 0;
+      for (; i + kTileRows <= m; i += kTileRows) PanelTile<kTileRows>(part, i, columns, to);
+      if (m - i == 2) PanelTile<2>(part, i, columns, to);
+      if (m - i == 1) PanelTile<1>(part, i, columns, to);
     }
   }
 }
 
 template <typename T>
 HWY_INLINE void MatMulRows(const T* w, size_t cols, const float* x, size_t x_stride, size_t m, size_t n_begin,
-                           size_t n_end, MatMulOut to) {
-  if (m == 1) return DirectRows<1>(w, cols, x, x_stride, n_begin, n_end, to);
-  if (m == 2) return DirectRows<2>(w, cols, x, x_stride, n_begin, n_end, to);
-  if (m == 3) return DirectRows<3>(w, cols, x, x_stride, n_begin, n_end, to);
-  const size_t fitting = kPassBytes / (cols * sizeof(float) * kTileRows) * kTileRows;
-  const size_t pass = std::clamp(fitting, 8 * kTileRows, kMaxPassRows);
-  while (m > 0) {
-    const size_t rows = std::min(m, pass);
-    PanelRows(w, cols, x, x_stride, rows, n_begin, n_end, to);
-    x += rows * x_stride;
-    to.out += rows * to.stride;
-    m -= rows;
+                           size_t n_end, const MatMulOut& to) {
+  constexpr size_t Nr = kTileCols;
+  if (m <= kTileRows) return DirectRows<kTileRows, Nr>(w, cols, x, x_stride, m, n_begin, n_end, to);
+  if (m <= kMaxDirectRows) return DirectRows<kTallRows, 4>(w, cols, x, x_stride, m, n_begin, n_end, to);
+  const size_t fitting = std::clamp(kPassBytes / (cols * sizeof(float)), 8 * kTileRows, kMaxPassRows);
+  const size_t passes = (m + fitting - 1) / fitting;
+  for (size_t pass = 0, row = 0; pass < passes; ++pass) {
+    const size_t next = m * (pass + 1) / passes;
+    PanelRows<Nr>(w, cols, x + row * x_stride, x_stride, next - row, n_begin, n_end,
+                  {to.bias, to.out + row * to.stride, to.stride, to.add});
+    row = next;
   }
 }
 
