@@ -55,6 +55,7 @@ async function serve({
     address: hostPort(host, port),
     read: [`${root}/runtime`, `${root}/ffi`, model],
     library: lib ?? `${root}/build/libkvrm_cpu.so`,
+    cache: readEnvironment("HF_HUB_CACHE"),
   }, root);
   const url = `http://${hostPort(host, server.addr.port)}`;
   const line = readyLine(engine, { version: config.version, url, permissions });

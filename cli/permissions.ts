@@ -12,7 +12,11 @@ export interface Needs {
   read: readonly string[];
   /** The native library. */
   library: string;
+  /** The cache of downloaded models, where there is one. */
+  cache: string | undefined;
 }
+
+const HUB = "huggingface.co";
 
 type Query = Deno.PermissionDescriptor;
 
@@ -20,16 +24,24 @@ type Query = Deno.PermissionDescriptor;
  * The permissions in force, such as `net=127.0.0.1:8000 read=models/tiny env=KVRM_* ffi=build/libkvrm_cpu.so`.
  * Deno can only be asked about one thing at a time, so a wider permission shows as `all` or not at all.
  */
-export function describePermissions({ address, read, library }: Needs, root: string): string {
+export function describePermissions({ address, read, library, cache }: Needs, root: string): string {
   const short = (path: string) => path.startsWith(`${root}/`) ? path.slice(root.length + 1) : path;
+  const caches = cache === undefined ? [] : [cache];
   const parts = [
-    named("net", { name: "net" }, [[address, { name: "net", host: address }]]),
-    named("read", { name: "read" }, read.map((path) => [short(path), { name: "read", path }])),
-    named("env", { name: "env" }, [["KVRM_*", { name: "env", variable: "KVRM_MODEL" }]]),
+    named("net", { name: "net" }, [address, HUB].map((host) => [host, { name: "net", host }])),
+    named(
+      "read",
+      { name: "read" },
+      [...read, ...caches].map((path) => [short(path), { name: "read", path }]),
+    ),
+    named("write", { name: "write" }, caches.map((path) => [short(path), { name: "write", path }])),
+    named("env", { name: "env" }, [
+      ["KVRM_*", { name: "env", variable: "KVRM_MODEL" }],
+      ["HF_*", { name: "env", variable: "HF_HUB_CACHE" }],
+    ]),
     named("ffi", { name: "ffi" }, [[short(library), { name: "ffi", path: library }]]),
-    named("write", { name: "write" }, []),
+    named("sys", { name: "sys" }, [["homedir", { name: "sys", kind: "homedir" }]]),
     named("run", { name: "run" }, []),
-    named("sys", { name: "sys" }, []),
   ];
   return parts.filter((part) => part !== null).join(" ");
 }

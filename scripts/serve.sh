@@ -8,7 +8,7 @@
 #
 # The server may listen on its one address, read its own runtime (a Worker is loaded by reading) and the model,
 # read variables named KVRM_*, and load the one native library. Only a model that is named org/name, to be
-# downloaded, adds Hugging Face's hosts and its cache folder.
+# downloaded, adds Hugging Face's hosts, variables and cache folder.
 set -euo pipefail
 
 root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
@@ -47,18 +47,18 @@ resolve --lib lib "${KVRM_LIB:-}" "$root/build/libkvrm_cpu.so"
 if [[ "$host" == *:* ]]; then host="[$host]"; fi
 
 net="$host:$port"
-read="$root/runtime,$root/ffi"
+read="$root/runtime,$root/ffi,$model"
 env='KVRM_*'
 more=()
-if [[ -e "$model" || "$model" != ?*/?* || "$model" == [./]* ]]; then
-  read+=",$model"
-else
-  cache="${HF_HUB_CACHE:-${HUGGINGFACE_HUB_CACHE:-${HF_HOME:-${XDG_CACHE_HOME:-$HOME/.cache}/huggingface}/hub}}"
+if [[ ! -e "$model" && "$model" =~ ^[A-Za-z0-9_][A-Za-z0-9_.-]*/[A-Za-z0-9_.-]+(@.+)?$ ]]; then
+  home="${HF_HOME:-${XDG_CACHE_HOME:-$HOME/.cache}/huggingface}"
+  cache="${HF_HUB_CACHE:-${HUGGINGFACE_HUB_CACHE:-$home/hub}}"
+  export HF_HUB_CACHE="$cache"
   endpoint="${HF_ENDPOINT:-https://huggingface.co}"
   endpoint="${endpoint#*://}"
   net+=",${endpoint%%/*},*.huggingface.co,*.hf.co"
-  read+=",$cache"
-  env+=',HF_*,HUGGINGFACE_HUB_CACHE,XDG_CACHE_HOME,HOME'
+  read+=",$cache,${HF_TOKEN_PATH:-$home/token}"
+  env+=',HF_*,HUGGINGFACE_HUB_CACHE,HUGGING_FACE_HUB_TOKEN,XDG_CACHE_HOME,HOME'
   more+=("--allow-write=$cache" --allow-sys=homedir)
 fi
 

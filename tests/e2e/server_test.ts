@@ -86,6 +86,36 @@ Deno.test("server.ts cancels what still runs on a second signal", needed, async 
   assertEquals(code, 0);
 });
 
+Deno.test(
+  "server.ts serves a model that is named org/name from the cache, without a network",
+  needed,
+  async () => {
+    const home = await Deno.makeTempDir();
+    const commit = "0123456789abcdef0123456789abcdef01234567";
+    const snapshot = `${home}/hub/models--some-one--stories/snapshots/${commit}`;
+    await Deno.mkdir(snapshot, { recursive: true });
+    await Deno.mkdir(`${snapshot}/../../refs`);
+    await Deno.writeTextFile(`${snapshot}/../../refs/main`, commit);
+    for (const { name, isFile } of Deno.readDirSync(MODEL)) {
+      if (isFile) await Deno.copyFile(`${MODEL}/${name}`, `${snapshot}/${name}`);
+    }
+    const environment = { MODEL: "some-one/stories", HF_HOME: home, HF_HUB_OFFLINE: "1", HF_HUB_CACHE: "" };
+    {
+      await using server = await startServer([], environment);
+      assertStringIncludes(server.line, "; model some-one/stories (");
+      for (const part of [",huggingface.co ", ` write=${home}/hub `, " env=KVRM_*,HF_* "]) {
+        assertStringIncludes(server.line, part);
+      }
+      assertStringIncludes(await (await ask(server.url, { prompt: "One day" })).text(), "choices");
+      assertEquals((await server.stop("SIGTERM")).code, 0);
+    }
+    const missing = await runServer([], { ...environment, MODEL: "some-one/else" });
+    assertEquals([missing.code, missing.stderr.split("\n").length], [1, 2], missing.stderr);
+    assertStringIncludes(missing.stderr, "some-one/else");
+    await Deno.remove(home, { recursive: true });
+  },
+);
+
 const badFlags: [flags: string[], parts: string[]][] = [
   [["--slot", "3"], ["unknown flag --slot", "did you mean --slots?"]],
   [["--slots", "many"], ['--slots is "many"', "an integer from 1 to 256"]],
