@@ -39,6 +39,7 @@ Deno.test("kvrm/layers allows the layer itself and the one below", () => {
       ["api/app.ts", "hono/body-limit"],
       ["mod.ts", "./runtime/engine.ts"],
       ["server.ts", "./api/app.ts"],
+      ["server.ts", "./deno.json"],
       ["bench/step.ts", "../runtime/engine.ts"],
       ["bench/step.ts", "openai"],
     ] as const
@@ -94,4 +95,5 @@ Deno.test("kvrm/test-names wants a symbol, then a rule", () => {
     );
   }
   assertEquals(broken("api/a_test.ts", "for (const x of y) Deno.test(`${x} keeps the rule`, f);"), []);
+  assertEquals(broken("api/a_test.ts", "for (const x of y) Deno.test(`parse() ${x}`, f);"), []);
 });
