@@ -38,6 +38,9 @@ export class BlockMap {
   /** The index entry of block publishedBlocks - 1, and its serial. */
   chainEntry = ROOT;
   chainSerial = 0;
+  /** The last entry up that chain whose block is not this map's, and its serial. */
+  foreignEntry = ROOT;
+  foreignSerial = 0;
 
   readonly #merge: boolean;
   readonly #stats: PagerStats;
@@ -180,9 +183,15 @@ export class BlockMap {
       this.blockCount =
       this.matchedTokens =
         0;
-    this.reserve = this.publishedBlocks = this.chainSerial = 0;
-    this.chainEntry = ROOT;
+    this.reserve = 0;
+    this.restartChain();
     this.open = false;
+  }
+
+  /** Makes publish() start from the first block again. */
+  restartChain(): void {
+    this.publishedBlocks = this.chainSerial = this.foreignSerial = 0;
+    this.chainEntry = this.foreignEntry = ROOT;
   }
 
   #set(i: number, logical: number, physical: number, count: number): void {

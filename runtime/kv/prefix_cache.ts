@@ -75,11 +75,12 @@ export class PrefixCache {
   /** Publishes the first `blocks` blocks of `map`, from where the last call stopped. */
   publish(map: BlockMap, tokens: Int32Array, blocks: number): void {
     const { index } = this.pool;
-    if (index.serialOf(map.chainEntry) !== map.chainSerial) {
-      // What this chain hung below was evicted. Its blocks cannot be found any more: hang them up again.
-      map.publishedBlocks = 0;
-      map.chainEntry = ROOT;
-      map.chainSerial = 0;
+    if (
+      index.serialOf(map.chainEntry) !== map.chainSerial ||
+      index.serialOf(map.foreignEntry) !== map.foreignSerial
+    ) {
+      // What this chain hangs below was evicted. Its blocks cannot be found any more: hang them up again.
+      map.restartChain();
     }
     while (map.publishedBlocks < blocks) {
       const logical = map.publishedBlocks;
@@ -91,6 +92,9 @@ export class PrefixCache {
         const block = map.physical(logical);
         if (index.entryOf(block) >= 0) index.remove(block);
         entry = index.insert(hash, map.chainEntry, block, tokens, at);
+      } else if (logical < map.firstBlock || index.blockOf(entry) !== map.physical(logical)) {
+        map.foreignEntry = entry;
+        map.foreignSerial = index.serialOf(entry);
       }
       map.publishedBlocks++;
       this.#setChain(map, entry);
