@@ -4,6 +4,7 @@
  *
  * @module
  */
+import { setImmediate } from "node:timers";
 import { EngineError, InvalidRequestError } from "./errors.ts";
 import { EngineGeneration } from "./generation.ts";
 import type { Choice } from "./generation.ts";
@@ -245,6 +246,8 @@ class WorkerEngine implements Engine {
       }
       while (this.#events.available > 0) this.#takeEvent();
       this.#events.release();
+      // While events keep coming this would go round in microtasks alone, and sockets would never be served.
+      await new Promise<void>((resolve) => setImmediate(resolve));
     }
   }
 
