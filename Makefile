@@ -1,6 +1,7 @@
 # Everything a newcomer needs: `make serve` and `make test`. `make help` lists the rest.
 
 .DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
 
 # Recipes find the project's own Deno first (scripts/bootstrap.sh puts it there).
 export PATH := $(CURDIR)/.deno/bin:$(PATH)
@@ -9,7 +10,7 @@ export NO_COLOR := 1
 endif
 
 # Compile in parallel unless make was already told how.
-SUBMAKE = $(MAKE) --no-print-directory $(if $(filter -j%,$(MAKEFLAGS)),,-j$(shell nproc))
+SUBMAKE = $(MAKE) $(if $(filter -j%,$(MAKEFLAGS)),,-j$(shell nproc))
 GATE = deno run --no-prompt --allow-run --allow-read --allow-env --allow-write=build scripts/gate.ts
 
 .PHONY: help
