@@ -8,6 +8,7 @@
 #include <atomic>
 #include <chrono>
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <ctime>
 #include <functional>
@@ -120,10 +121,20 @@ struct Bench {
 const char* Name(uint32_t dtype) { return dtype == KVRM_F32 ? "f32" : dtype == KVRM_F16 ? "f16" : "bf16"; }
 size_t Bytes(uint32_t dtype) { return dtype == KVRM_F32 ? 4 : 2; }
 
-std::vector<float> Normals(size_t count) {
+// Rows start on cache lines, as in the executor's arena.
+template <typename T>
+struct LineAligned {
+  using value_type = T;
+  T* allocate(size_t count) { return static_cast<T*>(std::aligned_alloc(64, (count * sizeof(T) + 63) / 64 * 64)); }
+  void deallocate(T* p, size_t) { std::free(p); }
+  bool operator==(const LineAligned&) const { return true; }
+};
+using Floats = std::vector<float, LineAligned<float>>;
+
+Floats Normals(size_t count) {
   std::mt19937 random(7);
   std::normal_distribution<float> normal;
-  std::vector<float> out(count);
+  Floats out(count);
   for (float& x : out) x = normal(random);
   return out;
 }
@@ -151,7 +162,7 @@ void BenchMatMul(const Bench& bench, uint32_t dtype, uint32_t m, uint32_t rows, 
   if (!bench.Selected(name)) return;
   const size_t bytes = size_t{rows} * cols * Bytes(dtype);
   const size_t copies = kBufferBytes / bytes;
-  const std::vector<float> x = Normals(size_t{m} * cols);
+  const Floats x = Normals(size_t{m} * cols);
   std::vector<float> out(size_t{m} * rows);
   const double seconds = Best(threads, [&](size_t t, size_t repeat) {
     const Weight w{bench.buffer.get() + repeat % copies * bytes, dtype, rows, cols};
@@ -172,7 +183,7 @@ void BenchAttention(const Bench& bench, uint32_t dtype, uint32_t tokens, uint32_
   const size_t block_bytes = size_t{2} * kv_heads * block_tokens * dim * Bytes(dtype);
   const uint32_t blocks = tokens / block_tokens;
   const uint32_t pools = static_cast<uint32_t>(kBufferBytes / block_bytes / blocks);
-  const std::vector<float> q = Normals(size_t{queries} * dim);
+  const Floats q = Normals(size_t{queries} * dim);
   const std::vector<uint32_t> positions(queries, tokens - 1);
   const double seconds = Best(threads, [&](size_t t, size_t repeat) {
     std::vector<Partial> partials(queries);
@@ -191,8 +202,8 @@ void BenchAttention(const Bench& bench, uint32_t dtype, uint32_t tokens, uint32_
 }
 
 void BenchRows(const Bench& bench) {
-  const std::vector<float> x = Normals(128256);
-  std::vector<float> out(x.size()), other = x;
+  const Floats x = Normals(128256);
+  Floats out(x.size()), other = x;
   const auto measure = [&](const std::string& name, size_t bytes, const std::function<void()>& body) {
     if (!bench.Selected(name)) return;
     const double seconds = Best(
@@ -208,12 +219,12 @@ void BenchRows(const Bench& bench) {
   measure("convert f16 1024", 1024 * 6, [&] { Convert(x.data(), 1024, KVRM_F16, out.data()); });
   for (const uint32_t vocab : {32000u, 128256u}) {
     const std::string size = std::string(" ").append(std::to_string(vocab));
-    std::vector<float> logits(x.begin(), x.begin() + vocab), peaked = logits;
+    Floats logits(x.begin(), x.begin() + vocab), peaked = logits;
     for (float& v : peaked) v *= 3;
     const std::unique_ptr<void, decltype(&std::free)> scratch(std::aligned_alloc(64, SampleScratchBytes(vocab)),
                                                               std::free);
     uint32_t counter = 0;
-    const auto sample = [&](const std::string& name, const std::vector<float>& from, SampleParams params) {
+    const auto sample = [&](const std::string& name, const Floats& from, SampleParams params) {
       measure(std::string("sample ").append(name).append(size), vocab * 4, [&, params]() mutable {
         params.counter = counter++;
         Sample(from.data(), vocab, params, scratch.get());

@@ -1,6 +1,8 @@
 // Sampling. The passes over the vocabulary are in sampling-inl.h, which also fixes the order of sums.
 #include <algorithm>
+#include <bit>
 #include <cmath>
+#include <functional>
 #include <limits>
 
 #include "dispatch.h"
@@ -23,6 +25,8 @@ KVRM_EXPORT(Gather);
 namespace {
 
 constexpr float kNone = -std::numeric_limits<float>::infinity();
+// Top-p looks for its tokens among so many best ones before it takes the distribution for a broad one.
+constexpr size_t kHead = 256;
 
 // The caller's scratch. Chunks cover the vocabulary, rounded up.
 struct Scratch {
@@ -93,25 +97,70 @@ int32_t Greedy(const float* logits, uint32_t vocab, float max, const float* maxi
   return static_cast<int32_t>(i);
 }
 
-// How many of the best tokens top-k and top-p leave. Sums best first, in f64.
-size_t Kept(BestFirst& best, const float* weights, uint32_t vocab, const SampleParams& params, double total) {
-  const bool by_k = params.top_k != 0 && params.top_k < vocab;
-  const bool by_p = params.top_p < 1.0f;
-  const size_t limit = by_k ? params.top_k : vocab;
-  if (by_k) best.Reach(limit);
-  if (!by_p) return limit;
-  if (by_k) {
-    total = 0;
-    for (size_t i = 0; i < limit; ++i) total += weights[best[i].id];
+// The order's end: nothing comes after it.
+constexpr Candidate Nobody(uint32_t vocab) { return {kNone, vocab}; }
+
+// The token where the sum of weights, best first from `before` on, reaches `wanted`. all [count] > 0.
+Candidate Crossing(Candidate* all, size_t count, const float* weights, double before, double wanted) {
+  size_t low = 0, high = count;
+  while (high - low > 32) {
+    const size_t middle = low + (high - low) / 2;
+    std::nth_element(all + low, all + middle, all + high, Before);
+    double half = before;
+    for (size_t i = low; i < middle; ++i) half += weights[all[i].id];
+    if (half >= wanted) {
+      high = middle;
+    } else {
+      before = half;
+      low = middle;
+    }
   }
+  std::sort(all + low, all + high, Before);
+  for (size_t i = low; i < high; ++i) {
+    before += weights[all[i].id];
+    if (before >= wanted) return all[i];
+  }
+  return all[high - 1];
+}
+
+// Top-p of a broad distribution, in linear time: weights are summed by magnitude (exponent and five bits
+// of mantissa), and only the tokens of the magnitude where the sum is reached are put in order.
+Candidate BroadNucleus(const float* logits, uint32_t vocab, const Scratch& scratch, double wanted) {
+  const auto magnitude = [](float weight) { return std::bit_cast<uint32_t>(weight) >> 18; };
+  constexpr uint32_t kTop = std::bit_cast<uint32_t>(1.0f) >> 18;  // no weight exceeds 1
+  double sums[kTop + 1] = {};
+  for (uint32_t i = 0; i < vocab; ++i) sums[magnitude(scratch.weights[i])] += scratch.weights[i];
+  double before = 0;
+  uint32_t at = kTop;
+  while (at > 0 && before + sums[at] < wanted) before += sums[at--];
+  size_t count = 0;
+  for (uint32_t i = 0; i < vocab; ++i) {
+    if (magnitude(scratch.weights[i]) == at && at > 0) scratch.candidates[count++] = {logits[i], i};
+  }
+  return count == 0 ? Nobody(vocab) : Crossing(scratch.candidates, count, scratch.weights, before, wanted);
+}
+
+// The last token that top-k and top-p leave, in the order best first; Nobody when they are off.
+Candidate LastKept(const float* logits, uint32_t vocab, const Scratch& scratch, const SampleParams& params,
+                   double total) {
+  BestFirst best(logits, vocab, scratch);
+  const bool by_k = params.top_k != 0 && params.top_k < vocab;
+  if (by_k) {
+    best.Reach(params.top_k);
+    total = 0;
+    for (size_t i = 0; i < params.top_k; ++i) total += scratch.weights[best[i].id];
+  }
+  if (!(params.top_p < 1.0f)) return by_k ? best[params.top_k - 1] : Nobody(vocab);
+
   const double wanted = params.top_p * total;
+  const size_t limit = by_k ? params.top_k : std::min<size_t>(vocab, kHead);
   double sum = 0;
   for (size_t i = 0; i < limit; ++i) {
-    if (i >= best.sorted()) best.Reach(std::max<size_t>(32, 8 * i));
-    sum += weights[best[i].id];
-    if (sum >= wanted) return i + 1;
+    if (i >= best.sorted()) best.Reach(std::min(limit, std::max<size_t>(32, 8 * i)));
+    sum += scratch.weights[best[i].id];
+    if (sum >= wanted) return best[i];
   }
-  return limit;
+  return limit < vocab && !by_k ? BroadNucleus(logits, vocab, scratch, wanted) : best[limit - 1];
 }
 
 // The first token whose cumulative weight, ids ascending, exceeds u * total.
@@ -152,11 +201,9 @@ int32_t Sample(const float* logits, uint32_t vocab, const SampleParams& params, 
   if (!(params.temperature > 0) || max == kNone) return Greedy(logits, vocab, max, scratch.maxima);
 
   double total = KVRM_CALL(Weigh)(logits, vocab, max, 1.0f / params.temperature, scratch.weights, scratch.sums);
-  BestFirst best(logits, vocab, scratch);
-  const size_t kept = Kept(best, scratch.weights, vocab, params, total);
-  if (kept < vocab || params.min_p > 0) {
+  const Candidate last = LastKept(logits, vocab, scratch, params, total);
+  if (last.id < vocab || params.min_p > 0) {
     // The heaviest token weighs 1, so min-p is a bound on the weight, and 1 the most that it may be.
-    const Candidate last = kept < vocab ? best[kept - 1] : Candidate{kNone, vocab};
     total = KVRM_CALL(KeepUpTo)(logits, vocab, last, std::min(params.min_p, 1.0f), scratch.weights, scratch.sums);
   }
   const uint32_t counter[4] = {params.counter, 0, 0, 0};
