@@ -34,7 +34,9 @@ function blocksOf(markdown: string): Block[] {
 }
 
 const present =
-  ["README.md", "mod.ts", "server.ts", "scripts/serve.sh"].every((file) => existsSync(path(file))) &&
+  ["README.md", "mod.ts", "server.ts", "scripts/serve.sh", "models/tiny/config.json"].every((file) =>
+    existsSync(path(file))
+  ) &&
   existsSync(library);
 const blocks = present ? blocksOf(Deno.readTextFileSync(path("README.md"))) : [];
 const programs = blocks.filter((block) => block.language === "ts" && block.name !== undefined);
