@@ -65,29 +65,33 @@ class GroupCursor {
   uint32_t at_ = 0;
 };
 
-// Rows [begin, end) of the tile at `token` as f32 into tile [kTileTokens][padded], zeros beyond head_dim.
+// The 16 rows [kTileTokens][head_dim] of one head from `token` on, where they lie.
 template <typename T>
-HWY_INLINE void LoadTile(const KvView& kv, GroupCursor& cursor, bool value, uint32_t head, uint32_t token,
-                         uint32_t begin, uint32_t end, size_t padded, float* HWY_RESTRICT tile) {
+HWY_INLINE const T* TileRows(const KvView& kv, GroupCursor& cursor, bool value, uint32_t head, uint32_t token) {
   const uint32_t block = cursor.Physical(token / kv.block_tokens);
-  const T* rows = reinterpret_cast<const T*>(KvRow(kv, block, value, head, token % kv.block_tokens));
+  return reinterpret_cast<const T*>(KvRow(kv, block, value, head, token % kv.block_tokens));
+}
+
+// Rows [begin, end) as f32 into tile [kTileTokens][padded], zeros beyond dim: worth it for many queries.
+template <typename T>
+HWY_INLINE void ConvertTile(const T* rows, size_t dim, size_t padded, uint32_t begin, uint32_t end,
+                            float* HWY_RESTRICT tile) {
   for (uint32_t t = begin; t < end; ++t) {
-    const T* row = rows + size_t{t} * kv.head_dim;
-    for (size_t n = 0; n < padded; n += kLanes) {
-      hn::Store(LoadUpTo(row + n, kv.head_dim - n), DF(), tile + t * padded + n);
-    }
+    const T* row = rows + size_t{t} * dim;
+    for (size_t n = 0; n < padded; n += kLanes) hn::Store(LoadUpTo(row + n, dim - n), DF(), tile + t * padded + n);
   }
 }
 
 // scores [Mr][kSplitTokens] (the tile's first place on) of tokens [begin, end) of one tile of K.
-template <size_t Mr>
-HWY_INLINE void ScoreTile(const float* q, size_t q_stride, size_t head_dim, size_t padded, float scale,
-                          const float* HWY_RESTRICT tile, uint32_t begin, uint32_t end, float* HWY_RESTRICT scores) {
+// tile [kTileTokens][stride], converted or not.
+template <size_t Mr, typename E>
+HWY_INLINE void ScoreTile(const float* q, size_t q_stride, size_t head_dim, size_t stride, float scale,
+                          const E* HWY_RESTRICT tile, uint32_t begin, uint32_t end, float* HWY_RESTRICT scores) {
   constexpr size_t Nr = kScoreTokens;
   const DF d;
   for (uint32_t t = begin; t < end; t += Nr) {
-    const float* rows[Nr];
-    for (uint32_t j = 0; j < Nr; ++j) rows[j] = tile + std::min(t + j, end - 1) * padded;
+    const E* rows[Nr];
+    for (uint32_t j = 0; j < Nr; ++j) rows[j] = tile + std::min(t + j, end - 1) * stride;
     VF acc[Mr][Nr];
     for (size_t i = 0; i < Mr; ++i) {
       for (size_t j = 0; j < Nr; ++j) acc[i][j] = hn::Zero(d);
@@ -99,7 +103,7 @@ HWY_INLINE void ScoreTile(const float* q, size_t q_stride, size_t head_dim, size
       for (size_t i = 0; i < Mr; ++i) qv[i] = hn::LoadU(d, q + i * q_stride + n);
 #pragma GCC unroll 8
       for (size_t j = 0; j < Nr; ++j) {
-        const VF kv = InRegister(hn::Load(d, rows[j] + n));
+        const VF kv = InRegister(LoadF32(rows[j] + n));
 #pragma GCC unroll 8
         for (size_t i = 0; i < Mr; ++i) acc[i][j] = hn::MulAdd(qv[i], kv, acc[i][j]);
       }
@@ -107,7 +111,7 @@ HWY_INLINE void ScoreTile(const float* q, size_t q_stride, size_t head_dim, size
     if (n < head_dim) {
       for (size_t i = 0; i < Mr; ++i) {
         const VF qv = LoadTail(q + i * q_stride + n, head_dim - n);
-        for (size_t j = 0; j < Nr; ++j) acc[i][j] = hn::MulAdd(qv, hn::Load(d, rows[j] + n), acc[i][j]);
+        for (size_t j = 0; j < Nr; ++j) acc[i][j] = hn::MulAdd(qv, LoadTail(rows[j] + n, head_dim - n), acc[i][j]);
       }
     }
     for (size_t i = 0; i < Mr; ++i) {
@@ -143,8 +147,8 @@ HWY_INLINE Partial Softmax(Seen seen, float* HWY_RESTRICT scores) {
 }
 
 // acc[Mr][Nr vectors] += p[Mr][t] * tile[t][Nr vectors], t in [begin, end).
-template <size_t Mr, size_t Nr>
-HWY_INLINE void OutTile(const float* HWY_RESTRICT p, const float* HWY_RESTRICT tile, size_t padded, uint32_t begin,
+template <size_t Mr, size_t Nr, typename E>
+HWY_INLINE void OutTile(const float* HWY_RESTRICT p, const E* HWY_RESTRICT tile, size_t padded, uint32_t begin,
                         uint32_t end, float* HWY_RESTRICT memory) {
   const DF d;
   VF acc[Mr][Nr];
@@ -156,7 +160,7 @@ HWY_INLINE void OutTile(const float* HWY_RESTRICT p, const float* HWY_RESTRICT t
   for (uint32_t t = begin; t < end; ++t) {
     VF v[Nr];
 #pragma GCC unroll 8
-    for (size_t j = 0; j < Nr; ++j) v[j] = InRegister(hn::Load(d, tile + t * padded + j * kLanes));
+    for (size_t j = 0; j < Nr; ++j) v[j] = InRegister(LoadF32(tile + t * padded + j * kLanes));
 #pragma GCC unroll 8
     for (size_t i = 0; i < Mr; ++i) {
       const VF pv = hn::Set(d, p[i * kSplitTokens + t]);
@@ -171,8 +175,8 @@ HWY_INLINE void OutTile(const float* HWY_RESTRICT p, const float* HWY_RESTRICT t
   }
 }
 
-template <size_t Mr>
-HWY_INLINE void OutRows(const float* p, const float* tile, size_t padded, uint32_t begin, uint32_t end, float* acc) {
+template <size_t Mr, typename E>
+HWY_INLINE void OutRows(const float* p, const E* tile, size_t padded, uint32_t begin, uint32_t end, float* acc) {
   size_t n = 0;
   for (; n + kOutVectors * kLanes <= padded; n += kOutVectors * kLanes) {
     OutTile<Mr, kOutVectors>(p, tile + n, padded, begin, end, acc + n);
@@ -182,9 +186,8 @@ HWY_INLINE void OutRows(const float* p, const float* tile, size_t padded, uint32
 
 // A group of Mr queries over one tile of V: together where all of them see, alone at the edges, so that
 // no query multiplies what it does not see.
-template <size_t Mr>
-HWY_INLINE void OutGroup(const Seen* seen, uint32_t place, const float* p, const float* tile, size_t padded,
-                         float* acc) {
+template <size_t Mr, typename E>
+HWY_INLINE void OutGroup(const Seen* seen, uint32_t place, const float* p, const E* tile, size_t padded, float* acc) {
   uint32_t begin[Mr], end[Mr];  // of the tile's rows
   uint32_t all_begin = 0, all_end = kTileTokens;
   for (size_t i = 0; i < Mr; ++i) {
@@ -205,6 +208,34 @@ HWY_INLINE void OutGroup(const Seen* seen, uint32_t place, const float* p, const
   }
 }
 
+// All queries of a batch over one tile of K; scores [count][kSplitTokens] from the tile's first place on.
+template <typename E>
+HWY_INLINE void ScoreQueries(const float* q, size_t q_stride, uint32_t count, size_t dim, size_t stride, float scale,
+                             const E* tile, uint32_t begin, uint32_t end, float* scores) {
+  uint32_t i = 0;
+  for (; i + kScoreQueries <= count; i += kScoreQueries) {
+    ScoreTile<kScoreQueries>(q + i * q_stride, q_stride, dim, stride, scale, tile, begin, end,
+                             scores + i * kSplitTokens);
+  }
+  for (; i < count; ++i) {
+    ScoreTile<1>(q + i * q_stride, q_stride, dim, stride, scale, tile, begin, end, scores + i * kSplitTokens);
+  }
+}
+
+// All queries of a batch over one tile of V.
+template <typename E>
+HWY_INLINE void OutQueries(const Seen* seen, uint32_t count, uint32_t place, const float* p, const E* tile,
+                           size_t padded, float* acc) {
+  uint32_t i = 0;
+  for (; i + kOutQueries <= count; i += kOutQueries) {
+    OutGroup<kOutQueries>(seen + i, place, p + i * kSplitTokens, tile, padded, acc + i * padded);
+  }
+  for (; i < count; ++i) OutGroup<1>(seen + i, place, p + i * kSplitTokens, tile, padded, acc + i * padded);
+}
+
+// Up to so many queries convert K and V in registers, each group of queries anew.
+constexpr uint32_t kMaxDirectQueries = 2 * kScoreQueries;
+
 // At most kBatch queries over one split.
 template <typename T>
 HWY_INLINE void AttendBatch(const KvView& kv, uint32_t head, float scale, uint32_t window, uint32_t split,
@@ -212,6 +243,7 @@ HWY_INLINE void AttendBatch(const KvView& kv, uint32_t head, float scale, uint32
                             Partial* partials, float* out, size_t out_stride) {
   const size_t dim = kv.head_dim;
   const size_t padded = hwy::RoundUpTo(dim, kLanes);
+  const bool direct = count <= kMaxDirectQueries && padded == dim;
   HWY_ALIGN float scores[kBatch * kSplitTokens];
   HWY_ALIGN float tile[kTileTokens * kMaxHeadDim];
   HWY_ALIGN float acc[kBatch * kMaxHeadDim];
@@ -230,14 +262,12 @@ HWY_INLINE void AttendBatch(const KvView& kv, uint32_t head, float scale, uint32
   for (uint32_t place = any.begin / kTileTokens * kTileTokens; place < any.end; place += kTileTokens) {
     const uint32_t begin = std::max(any.begin, place) - place;
     const uint32_t end = std::min(any.end - place, uint32_t{kTileTokens});
-    LoadTile<T>(kv, keys, false, head, first_token + place, begin, end, padded, tile);
-    uint32_t i = 0;
-    for (; i + kScoreQueries <= count; i += kScoreQueries) {
-      ScoreTile<kScoreQueries>(q + i * q_stride, q_stride, dim, padded, scale, tile, begin, end,
-                               scores + i * kSplitTokens + place);
-    }
-    for (; i < count; ++i) {
-      ScoreTile<1>(q + i * q_stride, q_stride, dim, padded, scale, tile, begin, end, scores + i * kSplitTokens + place);
+    const T* rows = TileRows<T>(kv, keys, false, head, first_token + place);
+    if (direct) {
+      ScoreQueries(q, q_stride, count, dim, dim, scale, rows, begin, end, scores + place);
+    } else {
+      ConvertTile(rows, dim, padded, begin, end, tile);
+      ScoreQueries(q, q_stride, count, dim, padded, scale, tile, begin, end, scores + place);
     }
   }
 
@@ -250,13 +280,13 @@ HWY_INLINE void AttendBatch(const KvView& kv, uint32_t head, float scale, uint32
   for (uint32_t place = any.begin / kTileTokens * kTileTokens; place < any.end; place += kTileTokens) {
     const uint32_t begin = std::max(any.begin, place) - place;
     const uint32_t end = std::min(any.end - place, uint32_t{kTileTokens});
-    LoadTile<T>(kv, values, true, head, first_token + place, begin, end, padded, tile);
-    uint32_t i = 0;
-    for (; i + kOutQueries <= count; i += kOutQueries) {
-      OutGroup<kOutQueries>(seen + i, place, scores + i * kSplitTokens + place, tile, padded, acc + i * padded);
+    const T* rows = TileRows<T>(kv, values, true, head, first_token + place);
+    if (direct) {
+      OutQueries(seen, count, place, scores + place, rows, padded, acc);
+    } else {
+      ConvertTile(rows, dim, padded, begin, end, tile);
+      OutQueries(seen, count, place, scores + place, tile, padded, acc);
     }
-    for (; i < count; ++i)
-      OutGroup<1>(seen + i, place, scores + i * kSplitTokens + place, tile, padded, acc + i * padded);
   }
   for (uint32_t i = 0; i < count; ++i) std::memcpy(out + i * out_stride, acc + i * padded, dim * sizeof(float));
 }
