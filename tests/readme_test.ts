@@ -95,7 +95,7 @@ async function withServer(body: (address: string) => Promise<void>) {
     stdin: "null",
     stdout: "null",
     stderr: "inherit",
-    env: { HOST: "127.0.0.1", PORT: String(listener.addr.port), MODEL: "", ARGS: "" },
+    env: { HOST: "127.0.0.1", PORT: String(listener.addr.port), MODEL: "", ARGS: "--log-level error" },
   }).spawn();
   try {
     await untilHealthy(address, server);
