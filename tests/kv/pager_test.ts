@@ -216,6 +216,64 @@ for (const mode of ["kv-rm", "paged"] as const) {
     assertEquals(pager.matchedTokens(open(pager, 2, tokens, 4 * B)), 2 * B);
   });
 
+  Deno.test(`BlockPager.close() evicts a long history from its end, windowed or not, in ${mode} mode`, () => {
+    const pager = pagerOf({ mode, numBlocks: 17 });
+    const tokens = tokensFrom(0);
+    const map = open(pager, 0, tokens, 16 * B);
+    pager.publish(map, tokens, 16 * B);
+    for (let blocks = 1; blocks <= 14; blocks++) pager.releaseBefore(map, blocks * B);
+    pager.close(map, 0);
+    pager.close(open(pager, 1, tokensFrom(500), 3 * B), 0);
+    const left = pager.stats.cached;
+    assert(left < 16);
+    assertEquals(pager.matchedTokens(open(pager, 2, tokens, 16 * B)), left * B);
+  });
+
+  Deno.test(`BlockPager.close() frees what hangs below an evicted block, in ${mode} mode`, () => {
+    const pager = pagerOf({ mode });
+    const tokens = tokensFrom(0);
+    const a = open(pager, 0, tokens, 2 * B);
+    const b = open(pager, 1, tokens, 4 * B);
+    pager.publish(a, tokens, 2 * B);
+    pager.publish(b, tokens, 4 * B);
+    pager.close(a, 0);
+    pager.dropCache();
+    pager.close(b, 0);
+    assertEquals([pager.stats.cached, pager.stats.free], [0, 32]);
+    pager.checkInvariants();
+  });
+
+  Deno.test(`BlockPager.ensure() evicts what nothing hangs below before what is older, in ${mode} mode`, () => {
+    const pager = pagerOf({ mode, numBlocks: 8, maxBlocksPerSequence: 8 });
+    const tokens = tokensFrom(0);
+    const a = open(pager, 0, tokens, 2 * B);
+    const b = open(pager, 1, tokens, 3 * B);
+    pager.publish(a, tokens, 2 * B);
+    pager.publish(b, tokens, 3 * B); // b's third block hangs below a's second
+    pager.close(a, 0);
+    const other = open(pager, 2, tokensFrom(500), 3 * B);
+    pager.publish(other, tokensFrom(500), 3 * B);
+    pager.close(other, 0);
+    assert(pager.ensure(b, 4 * B, 3 * B));
+    assertEquals(pager.matchedTokens(open(pager, 3, tokens, 3 * B + 1)), 3 * B);
+  });
+
+  Deno.test(`BlockPager.publish() hangs nothing below an entry that stands for something else now, in ${mode} mode`, () => {
+    const pager = pagerOf({ mode });
+    const tokens = tokensFrom(0);
+    const windowed = open(pager, 0, tokens, 3 * B);
+    pager.publish(windowed, tokens, 2 * B);
+    pager.releaseBefore(windowed, 2 * B);
+    pager.dropCache();
+    const others = tokensFrom(500);
+    pager.publish(open(pager, 1, others, 2 * B), others, 2 * B); // uses the withdrawn entries again
+    pager.publish(windowed, tokens, 3 * B);
+    const mixed = Int32Array.from([...others.subarray(0, 2 * B), ...tokens.subarray(2 * B, 4 * B)]);
+    assertEquals(pager.matchedTokens(open(pager, 2, mixed, 4 * B)), 2 * B);
+    const swapped = Int32Array.from([...others.subarray(0, B), ...tokens.subarray(2 * B, 5 * B)]);
+    assertEquals(pager.matchedTokens(open(pager, 3, swapped, 4 * B)), B);
+  });
+
   Deno.test(`BlockPager.canAdmit() wants one block for each running sequence on top, in ${mode} mode`, () => {
     const pager = pagerOf({ mode, numBlocks: 8, maxBlocksPerSequence: 8 });
     const tokens = tokensFrom(0);
