@@ -40,8 +40,8 @@ $(2)/%_bench: $(2)/%_bench.o $(2)/libkvrm_cpu.a
 endef
 
 $(eval $(call native_variant,plain,build/obj,-O3 -g1))
-$(eval $(call native_variant,san,build/san,-O1 -g -fno-omit-frame-pointer -fsanitize=address$(comma)undefined -fno-sanitize-recover=undefined))
-$(eval $(call native_variant,tsan,build/tsan,-O1 -g -fsanitize=thread))
+$(eval $(call native_variant,san,build/san,-O1 -g1 -fno-omit-frame-pointer -DKVRM_FEW_TARGETS -fsanitize=address$(comma)undefined -fno-sanitize-recover=undefined))
+$(eval $(call native_variant,tsan,build/tsan,-O1 -g1 -DKVRM_FEW_TARGETS -fsanitize=thread))
 
 build/libkvrm_cpu.so: $(NATIVE_SRC:csrc/%.cc=build/obj/%.o) csrc/exports.map
 	$(CXX) -shared -pthread -static-libstdc++ -static-libgcc -Wl,--version-script=csrc/exports.map -Wl,--gc-sections \

@@ -21,6 +21,9 @@ Target Detect() {
                     __builtin_cpu_supports("bmi") && __builtin_cpu_supports("bmi2") && __builtin_cpu_supports("f16c");
   const bool avx3 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
                     __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bw");
+#ifdef KVRM_FEW_TARGETS
+  return avx3 ? kAvx3 : kFallback;
+#endif
   return avx3 ? kAvx3 : avx2 ? kAvx2 : sse4 ? kSse4 : kFallback;
 #elif defined(__aarch64__)
   return kNeon;
@@ -36,7 +39,10 @@ Target Choose() {
   const char* wanted = std::getenv("KVRM_CPU_TARGET");
   if (wanted == nullptr) return detected;
   for (size_t target = detected; target < kTargets; ++target) {
-    const bool compiled = target == kFallback || (target == kNeon) == (detected == kNeon);
+    bool compiled = target == kFallback || (target == kNeon) == (detected == kNeon);
+#ifdef KVRM_FEW_TARGETS
+    compiled = target == detected || target == kFallback;
+#endif
     if (compiled && std::strcmp(wanted, kNames[target]) == 0) return static_cast<Target>(target);
   }
   return detected;

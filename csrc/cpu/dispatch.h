@@ -13,7 +13,14 @@
 // SSSE3 gains nothing over the scalar fallback on any machine still in use; the code keeps vectors in
 // arrays, which SVE's sizeless types forbid (NEON serves those machines). AVX3_DL adds only integer
 // instructions, so it is not asked for. g++ before 12.3 miscompiles EMU128, and so would 12.2 for us.
+//
+// KVRM_FEW_TARGETS leaves out those between the best and the fallback: sanitizers make these files so slow
+// to compile that a gate cannot afford them all.
+#ifdef KVRM_FEW_TARGETS
+#define HWY_DISABLED_TARGETS (HWY_SSSE3 | HWY_SSE4 | HWY_AVX2 | HWY_SVE | HWY_SVE2 | HWY_SVE_256 | HWY_SVE2_128)
+#else
 #define HWY_DISABLED_TARGETS (HWY_SSSE3 | HWY_SVE | HWY_SVE2 | HWY_SVE_256 | HWY_SVE2_128)
+#endif
 
 namespace kvrm::cpu {
 
