@@ -3,8 +3,9 @@
  * for everything from the first token on. Token ids are kept and compared, so a hash collision costs a
  * comparison and nothing else.
  *
- * An entry is named by a serial number that is never used again. When a parent is evicted, its children's
- * keys name a serial that nobody can find any more: they are unreachable, never wrongly matched.
+ * An entry is named by its place and a serial number that comes again after 2^32 insertions at the
+ * earliest, when nobody remembers the first. When a parent is evicted, its children's keys name a serial
+ * that is gone: they are unreachable, never wrongly matched.
  *
  * @module
  */
@@ -16,10 +17,10 @@ export const ROOT = -1;
 export class PrefixIndex {
   readonly #entryOf: Int32Array;
   readonly #blockOf: Int32Array;
-  readonly #serial: Float64Array;
+  readonly #serial: Int32Array;
   readonly #parent: Int32Array;
   /** The parent's serial when the child was inserted; another one there now means an orphan. */
-  readonly #parentSerial: Float64Array;
+  readonly #parentSerial: Int32Array;
   readonly #children: Int32Array;
   readonly #hash: Int32Array;
   readonly #tokens: Int32Array;
@@ -39,9 +40,9 @@ export class PrefixIndex {
   ) {
     this.#entryOf = new Int32Array(numBlocks).fill(-1);
     this.#blockOf = new Int32Array(numBlocks);
-    this.#serial = new Float64Array(numBlocks);
+    this.#serial = new Int32Array(numBlocks);
     this.#parent = new Int32Array(numBlocks);
-    this.#parentSerial = new Float64Array(numBlocks);
+    this.#parentSerial = new Int32Array(numBlocks);
     this.#children = new Int32Array(numBlocks);
     this.#hash = new Int32Array(numBlocks);
     this.#tokens = new Int32Array(numBlocks * blockTokens);
@@ -78,7 +79,7 @@ export class PrefixIndex {
   /** Hash of the block of tokens at `at` below the entry `parent`. */
   hash(parent: number, tokens: Int32Array, at: number): number {
     const serial = this.serialOf(parent);
-    let h = this.#seed ^ Math.imul(serial | 0, 0x9e3779b1) ^ (serial / 0x100000000);
+    let h = this.#seed ^ Math.imul(serial, 0x9e3779b1);
     for (let i = at; i < at + this.blockTokens; i++) {
       h = Math.imul(h ^ tokens[i]!, 0x85ebca6b);
       h ^= h >>> 15;
@@ -111,7 +112,8 @@ export class PrefixIndex {
     this.#children[entry] = 0;
     this.#blockOf[entry] = block;
     this.#entryOf[block] = entry;
-    this.#serial[entry] = ++this.#serials;
+    this.#serials = (this.#serials + 1) | 0 || 1;
+    this.#serial[entry] = this.#serials;
     const base = entry * this.blockTokens;
     for (let i = 0; i < this.blockTokens; i++) this.#tokens[base + i] = tokens[at + i]!;
     let i = hash & this.#mask;
