@@ -2,6 +2,8 @@
 
 #include <unistd.h>
 
+#include <algorithm>
+
 #include "../common/layout.h"
 #include "executor.h"
 #include "plan.h"
@@ -13,6 +15,7 @@ constexpr uint32_t kMaxSlots = 4096;
 constexpr uint32_t kMaxBlocks = 1u << 24;
 constexpr uint32_t kMaxChunk = 1u << 16;
 constexpr uint32_t kMaxThreads = 1024;
+constexpr uint32_t kMaxContext = 1u << 24;  // keeps counts of partial results within 32 bits
 
 kvrm_status Range(const char* field, uint32_t found, uint32_t low, uint32_t high, const char* why = nullptr) {
   if (low <= found && found <= high) return KVRM_OK;
@@ -71,7 +74,8 @@ kvrm_status CheckEngineConfig(const Model& model, const kvrm_engine_config& conf
     return Fail(KVRM_INVALID_ARGUMENT, "create engine: block_tokens is %u, wanted 16, 32 or 64", config.block_tokens);
   }
   KVRM_TRY(Range("num_blocks", config.num_blocks, 1, kMaxBlocks));
-  KVRM_TRY(Range("max_context", config.max_context, 1, model.config.max_position, "the model's max_position"));
+  KVRM_TRY(Range("max_context", config.max_context, 1, std::min(kMaxContext, model.config.max_position),
+                 "the model's max_position"));
   KVRM_TRY(Range("max_groups", config.max_groups, 1, KVRM_MAX_DESCRIPTOR_BYTES / sizeof(kvrm_group)));
   KVRM_TRY(Range("max_moves", config.max_moves, 0, KVRM_MAX_DESCRIPTOR_BYTES / sizeof(kvrm_move)));
   KVRM_TRY(Range("kv_dtype", config.kv_dtype, KVRM_F32, KVRM_BF16));
