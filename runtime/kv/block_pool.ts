@@ -111,7 +111,7 @@ export class BlockPool {
       this.stats.cached++;
     }
     if (this.#lastUse[block]! > this.done) {
-      if (!published) this.stats.inFlight++;
+      if (!published) this.#countWaiting(block, 1);
       this.#defer(block);
     } else if (published) this.evictable++;
     else this.free.release(block, 1);
@@ -119,7 +119,7 @@ export class BlockPool {
 
   /** A move of the step being planned reads or writes `block`. */
   pin(block: number): void {
-    this.#lastUse[block] = PLANNED;
+    this.#setLastUse(block, PLANNED);
   }
 
   /** Whether a move of the step being planned reads or writes `block`. */
@@ -127,9 +127,9 @@ export class BlockPool {
     return this.#lastUse[block] === PLANNED;
   }
 
-  /** That step has the number `step`. */
+  /** Those moves belong to `step`. */
   unpin(block: number, step: number): void {
-    this.#lastUse[block] = step;
+    this.#setLastUse(block, step);
   }
 
   /** Steps up to `step` have completed. O(blocks in flight). */
@@ -177,17 +177,21 @@ export class BlockPool {
     return this.free.release(block, 1);
   }
 
+  /** Makes `block`, which a step in flight touches, unfindable if it is cached. */
+  withdraw(block: number): void {
+    if (this.refs[block] !== 0 || this.index.entryOf(block) < 0) return;
+    this.index.remove(block);
+    this.lru.remove(block);
+    this.stats.cached--;
+    this.#countWaiting(block, 1);
+  }
+
   /** Withdraws every cached block; those in flight become free when their steps complete. */
   dropCache(): void {
     for (let block = this.lru.head; block >= 0;) {
       const next = this.lru.next(block);
       if (this.isEvictable(block)) this.evict(block);
-      else {
-        this.index.remove(block);
-        this.lru.remove(block);
-        this.stats.cached--;
-        this.stats.inFlight++;
-      }
+      else this.withdraw(block);
       block = next;
     }
   }
@@ -195,7 +199,7 @@ export class BlockPool {
   /** Throws if counts, lists and flags disagree. `readers` are the maps that list each block. O(numBlocks). */
   checkInvariants(readers: Int32Array): void {
     const { stats } = this;
-    let active = 0, shared = 0, cached = 0, evictable = 0, inFlight = 0;
+    let active = 0, shared = 0, cached = 0, evictable = 0, inFlight = 0, moving = 0;
     for (let block = 0; block < this.numBlocks; block++) {
       const refs = this.refs[block]!;
       if (refs !== readers[block]) {
@@ -206,7 +210,10 @@ export class BlockPool {
       if (refs === 0 && this.index.entryOf(block) >= 0) cached++;
       if (this.isEvictable(block)) evictable++;
       const pending = this.#lastUse[block]! > this.done && this.#isPending[block] === 1;
-      if (refs === 0 && this.index.entryOf(block) < 0 && pending) inFlight++;
+      if (refs === 0 && this.index.entryOf(block) < 0 && pending) {
+        if (this.isPinned(block)) moving++;
+        else inFlight++;
+      }
       if ((refs > 0 || pending || this.index.entryOf(block) >= 0) && this.free.has(block)) {
         throw new Error(`block ${block} is in use and free`);
       }
@@ -224,12 +231,26 @@ export class BlockPool {
     equal("listed as cached", listed, cached);
     equal("evictable", this.evictable, evictable);
     equal("in flight", stats.inFlight, inFlight);
+    equal("moving", stats.moving, moving);
     equal(
       "total",
-      stats.active + stats.cached + stats.inFlight + stats.reserved + this.free.free,
+      stats.active + stats.cached + inFlight + moving + stats.reserved + this.free.free,
       this.numBlocks,
     );
     this.index.checkInvariants();
+  }
+
+  #setLastUse(block: number, step: number): void {
+    const isWaiting = this.refs[block] === 0 && this.index.entryOf(block) < 0;
+    if (isWaiting) this.#countWaiting(block, -1);
+    this.#lastUse[block] = step;
+    if (isWaiting) this.#countWaiting(block, 1);
+  }
+
+  /** Counts a block without readers whose last step has not completed. */
+  #countWaiting(block: number, by: number): void {
+    if (this.#lastUse[block] === PLANNED) this.stats.moving += by;
+    else this.stats.inFlight += by;
   }
 
   #defer(block: number): void {

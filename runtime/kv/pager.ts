@@ -122,8 +122,11 @@ export class BlockPager {
     if (!this.#placement.grow(map, need - matched)) {
       prefix?.release();
       map.reset();
-      this.#countFree();
-      return null;
+      // What was matched may lie in the way of the rest: without it there may be room.
+      if (matched === 0 || !this.#placement.grow(map, need)) {
+        this.#countFree();
+        return null;
+      }
     }
     this.#start(map);
     if (prefix !== null) {
@@ -153,7 +156,7 @@ export class BlockPager {
     for (let b = first; b < end; b++) if (!this.#pool.isWritable(map.physical(b))) copies++;
     if (more <= 0 && copies === 0) return true;
     if (copies + Math.max(more, 0) > this.#placement.available()) return false;
-    const done = (copies === 0 || this.#copyOnWrite(map, first, end, copies)) &&
+    const done = (copies === 0 || this.#copyOnWrite(map, first, end, copies, copies + Math.max(more, 0))) &&
       (more <= 0 || this.#grow(map, more));
     this.#countFree();
     return done;
@@ -209,6 +212,7 @@ export class BlockPager {
     for (let b = map.blockCount - 1; b >= map.firstBlock; b--) this.#pool.release(map.physical(b), lastStep);
     if (map.firstBlock > 0) this.#prefix?.touch(parent);
     map.reset();
+    if (this.#moves.length > 0) this.#moves.dropUnread(this.#step);
     this.#countFree();
   }
 
@@ -298,20 +302,23 @@ export class BlockPager {
     while (!this.#placement.grow(map, count)) {
       if (count > this.#placement.available()) return false;
       // G groups and no room behind the last: join some, whatever it costs; preemption costs more.
-      if (!this.#relieve(map)) return false;
+      if (!this.#relieve(map, count)) return false;
     }
     return true;
   }
 
-  #relieve(map: BlockMap): boolean {
+  /** Makes `map` have fewer extents if it can, and leaves `needed` blocks to take. */
+  #relieve(map: BlockMap, needed: number): boolean {
     if (this.#stager === null || this.#moveBudget === 0) return false;
-    return this.#stager.relieve(map, this.#maxBlocks) > 0;
+    // What is moved away from comes back only after this step.
+    const limit = this.#placement.available() - needed;
+    return limit > 0 && this.#stager.relieve(map, limit) > 0;
   }
 
-  #copyOnWrite(map: BlockMap, first: number, end: number, copies: number): boolean {
+  #copyOnWrite(map: BlockMap, first: number, end: number, copies: number, needed: number): boolean {
     // A copy may cut an extent in three; the usual one, of the last block, in two.
     const cuts = copies === 1 && first + 1 === map.blockCount ? 1 : copies * 2;
-    while (map.extentCount + cuts > this.#maxGroups) if (!this.#relieve(map)) return false;
+    while (map.extentCount + cuts > this.#maxGroups) if (!this.#relieve(map, needed)) return false;
     if (copies > this.#moves.room()) return false;
     for (let b = first; b < end; b++) {
       const from = map.physical(b);

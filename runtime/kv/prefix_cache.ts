@@ -58,9 +58,10 @@ export class PrefixCache {
     }
   }
 
-  /** Undoes retain(). */
+  /** Undoes retain(), and forgets the match. */
   release(): void {
     for (let i = this.#numMatched - 1; i >= 0; i--) this.pool.release(this.#matched[i]!, 0);
+    this.#numMatched = 0;
   }
 
   /** `map`, which begins with the matched blocks, publishes what comes after them. */

@@ -6,14 +6,16 @@
 
 /** Occupancy now and counters since construction, in blocks unless said otherwise. */
 export class PagerStats {
-  /** The pool: `active + cached + inFlight + reserved + free`. */
+  /** The pool: `active + cached + inFlight + moving + reserved + free`. */
   total = 0;
   /** Mapped by at least one sequence. */
   active = 0;
   /** Mapped by none, but findable in the prefix index. */
   cached = 0;
-  /** Mapped by none and not findable, but a step that touches them has not completed. */
+  /** Mapped by none and not findable, but a planned step that touches them has not completed. */
   inFlight = 0;
+  /** The same, but the moves that touch them are not written yet: those of the step being planned. */
+  moving = 0;
   /** Kept ahead of a sequence: softly (reclaimable) in kv-rm mode, for good in static mode. */
   reserved = 0;
   /** Neither of the above. */
@@ -28,13 +30,13 @@ export class PagerStats {
   /** Longest run of free blocks, as of the last planMoves(); 0 in paged and static mode. */
   largestFreeRun = 0;
 
-  /** Moves planned (copy on write and staging), after merging. */
+  /** Moves written (copy on write and staging), after merging. */
   movesPlanned = 0;
   /** Blocks those moves copy. */
   blocksMoved = 0;
-  /** Of these, copies on write. */
+  /** Blocks planned to be copied on write. */
   cowBlocks = 0;
-  /** Of these, staging relocations. */
+  /** Blocks planned to be relocated. */
   stagedBlocks = 0;
   /** Groups that staging made superfluous. */
   groupsStaged = 0;

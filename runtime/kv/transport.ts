@@ -39,7 +39,6 @@ export class MoveList {
       pool.pin(from + i);
       pool.pin(to + i);
     }
-    pool.stats.blocksMoved += count;
     const last = this.length - 1;
     if (
       last >= 0 && this.#from[last]! + this.#count[last]! === from &&
@@ -51,7 +50,33 @@ export class MoveList {
     this.#from[this.length] = from;
     this.#to[this.length] = to;
     this.#count[this.length++] = count;
-    pool.stats.movesPlanned++;
+  }
+
+  /**
+   * Forgets moves that nobody will read, because their sequences have ended since; no step after `step`
+   * was planned. Without this a planner that cannot go on would wait for a step that it cannot plan.
+   */
+  dropUnread(step: number): void {
+    const { pool } = this;
+    let kept = 0;
+    for (let i = 0; i < this.length; i++) {
+      const from = this.#from[i]!, to = this.#to[i]!, count = this.#count[i]!;
+      if (this.#isRead(i)) {
+        this.#from[kept] = from;
+        this.#to[kept] = to;
+        this.#count[kept++] = count;
+        continue;
+      }
+      for (let k = 0; k < count; k++) {
+        pool.withdraw(to + k); // a relocated block that is published: its content never arrives
+        pool.unpin(from + k, step);
+        pool.unpin(to + k, step);
+      }
+    }
+    if (kept === this.length) return;
+    this.length = kept;
+    for (let i = 0; i < kept; i++) for (let k = 0; k < this.#count[i]!; k++) pool.pin(this.#from[i]! + k);
+    pool.completed(pool.done);
   }
 
   /** Moves that can still be added. */
@@ -76,9 +101,17 @@ export class MoveList {
         this.pool.unpin(from + k, step);
         this.pool.unpin(to + k, step);
       }
+      this.pool.stats.blocksMoved += count;
     }
+    this.pool.stats.movesPlanned += moves;
     this.length = 0;
     return moves;
+  }
+
+  #isRead(move: number): boolean {
+    const to = this.#to[move]!;
+    for (let k = 0; k < this.#count[move]!; k++) if (this.pool.refs[to + k]! > 0) return true;
+    return false;
   }
 
   #origin(block: number): number {

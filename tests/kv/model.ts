@@ -114,7 +114,12 @@ export class PagerModel {
     // A child of a sequence that is part of this step already may take part, too.
     const child = this.#chance(0.2) ? this.#fork() : null;
     if (child !== null && this.#chance(0.5)) this.#plan(child, rows);
-    this.#commit(t, rows);
+    // A plan without rows is not committed; its copies stay pending.
+    if (rows.length === 0 && this.#chance(0.5)) this.#step--;
+    else {
+      this.#commit(t, rows);
+      assertEquals(this.pager.stats.moving, 0);
+    }
     if (this.#chance(0.1)) this.#call(() => this.pager.checkInvariants());
     this.#checkCounts();
   }
@@ -125,7 +130,8 @@ export class PagerModel {
     this.#complete(this.#step);
     const { stats } = this.pager;
     this.pager.checkInvariants();
-    assertEquals([stats.active, stats.inFlight, stats.reserved, stats.shared], [0, 0, 0, 0]);
+    assertEquals([stats.active, stats.inFlight, stats.moving], [0, 0, 0]);
+    assertEquals([stats.reserved, stats.shared], [0, 0]);
     assertEquals(stats.free + stats.cached, stats.total);
     this.pager.dropCache();
     this.pager.checkInvariants();
@@ -342,8 +348,8 @@ export class PagerModel {
   }
 
   #checkCounts(): void {
-    const { total, active, cached, inFlight, reserved, free } = this.pager.stats;
-    assertEquals(active + cached + inFlight + reserved + free, total);
+    const { total, active, cached, inFlight, moving, reserved, free } = this.pager.stats;
+    assertEquals(active + cached + inFlight + moving + reserved + free, total);
     assertEquals(this.pager.stats.sequences, this.#open().length);
   }
 
