@@ -157,6 +157,41 @@ TEST(ThreadsGiveTheSameBits) {
   }
 }
 
+// Large enough that decode steps, too, are cut into tiles, and long enough for several splits.
+TEST(ThreadsGiveTheSameBitsOnALargerModel) {
+  ModelShape shape;
+  shape.hidden = 192;
+  shape.intermediate = 512;
+  shape.layers = 2;
+  shape.heads = 8;
+  shape.kv_heads = 4;
+  shape.head_dim = 32;
+  shape.vocab = 2000;
+  shape.windows = {0, 290};
+  const TestModel model(shape);
+  std::vector<std::vector<float>> wanted;
+  for (uint32_t threads : {1u, 2u, 4u}) {
+    kvrm_engine_config config = EngineConfig();
+    config.threads = threads;
+    TestEngine engine(model, config);
+    std::vector<std::vector<float>> found;
+    for (uint32_t at = 0; at < 384; at += 128) {
+      engine.Begin(2);
+      engine.Prefill(1, RandomTokens(128, 2000, at), at, Contiguous(0, 30), true);
+      engine.Step();
+      found.push_back(engine.Logits(1));
+    }
+    for (uint32_t at = 384; at < 394; ++at) {
+      engine.Begin();
+      engine.Decode(1, -1, at, Contiguous(0, 30));
+      engine.Step();
+      found.push_back(engine.Logits(1));
+    }
+    if (threads == 1) wanted = found;
+    CHECK(found == wanted);
+  }
+}
+
 TEST(TokenLastGivesTheSameBits) { CheckSame(Run({.token_last = true}), Plain()); }
 
 // Three steps committed at once, each fed by the sample of the one before.
