@@ -232,7 +232,7 @@ export class PagerModel {
       this.#close(victim);
       if (victim === sequence) return;
     }
-    if (this.#chance(0.01)) return this.#close(sequence); // cancelled in the middle of planning
+    if (this.#chance(0.04)) return this.#close(sequence); // cancelled in the middle of planning
     rows.push({ sequence, end });
   }
 

@@ -182,3 +182,67 @@ Deno.test("BlockPager.ensure() says false when the step has no moves left", () =
   pager.writeMoves(new Uint32Array(8), 0, 1);
   assert(pager.ensure(children[1]!, 3, 2));
 });
+
+/** Sequence 0 in two extents of `blocks` and one more, the last block before the gap taken by sequence 1. */
+function inTwo(pager: BlockPager, blocks: number): BlockMap {
+  const map = pager.open(0, tokensFrom(0), blocks * B, true)!;
+  pager.open(1, tokensFrom(1000), B, true);
+  assert(pager.ensure(map, (blocks + 1) * B, blocks * B));
+  assertEquals(map.extentCount, 2);
+  return map;
+}
+
+Deno.test("BlockPager.close() forgets a copy that nobody will read", () => {
+  const pager = pagerOf();
+  const parent = pager.open(0, tokensFrom(0), 2, true)!;
+  const children = [1, 2].map((slot) => pager.fork(parent, slot, 2)!);
+  for (const child of children) assert(pager.ensure(child, 3, 2));
+  pager.close(parent, 0);
+  pager.close(children[0]!, 0);
+  // The source is still needed for the other child, and nothing else is on its way.
+  assertEquals([pager.stats.moving, pager.stats.inFlight, pager.stats.active], [1, 0, 1]);
+  pager.checkInvariants();
+  pager.close(children[1]!, 0);
+  assertEquals([pager.stats.moving, pager.stats.free], [0, 64]);
+  assertEquals(pager.writeMoves(new Uint32Array(64), 0, 16), 0);
+});
+
+Deno.test("BlockPager.close() forgets the content of a published block that will not arrive", () => {
+  const pager = pagerOf({ numBlocks: 16, maxBlocksPerSequence: 16, maxGroupsPerSlot: 2, minRunBlocks: 1 });
+  const map = inTwo(pager, 3);
+  pager.publish(map, tokensFrom(0), 4 * B);
+  pager.open(2, tokensFrom(2000), B, true); // in the way again
+  assert(pager.ensure(map, 5 * B, 4 * B)); // moves one of the extents
+  assert(pager.stats.stagedBlocks > 0 && pager.stats.moving > 0 && pager.stats.inFlight === 0);
+  const moved = Array.from({ length: 4 }, (_, i) => map.physical(i)).filter((block) => block > 5);
+  assert(moved.length > 0);
+  pager.close(map, 0);
+  assertEquals(pager.stats.moving, 0);
+  const reader = pager.open(3, tokensFrom(0), 5 * B, true)!;
+  for (let b = 0; b < pager.matchedTokens(reader) / B; b++) assert(!moved.includes(reader.physical(b)));
+  pager.checkInvariants();
+});
+
+Deno.test("BlockPager.ensure() relocates nothing when that would leave too few blocks to grow", () => {
+  const pager = pagerOf({ numBlocks: 9, maxBlocksPerSequence: 9, maxGroupsPerSlot: 2, minRunBlocks: 1 });
+  const map = inTwo(pager, 2);
+  pager.open(2, tokensFrom(2000), B, true); // blocks 0 to 4 are taken
+  assertEquals(pager.stats.free, 4);
+  assertEquals(pager.ensure(map, 7 * B, 3 * B), false);
+  assertEquals([pager.stats.moving, pager.stats.free], [0, 4]);
+  assert(pager.ensure(map, 4 * B, 3 * B));
+});
+
+Deno.test("BlockPager.open() does without a cached prefix that lies in the way", () => {
+  const pager = pagerOf({ numBlocks: 16, maxBlocksPerSequence: 16, maxGroupsPerSlot: 2 });
+  const [before, middle, after] = [[1000, 6], [0, 3], [2000, 3]].map(([start, blocks], slot) => {
+    return pager.open(slot, tokensFrom(start!), blocks! * B, true)!;
+  });
+  pager.open(3, tokensFrom(3000), B, true);
+  pager.publish(middle!, tokensFrom(0), 3 * B);
+  for (const map of [middle, before, after]) pager.close(map!, 0);
+  // Blocks 6 to 8 are cached, 12 is taken. With the match, 6 to 11 and one more extent, 0 to 5, are too few.
+  const map = pager.open(2, tokensFrom(0), 14 * B, true)!;
+  assertEquals([pager.matchedTokens(map), map.extentCount], [0, 2]);
+  pager.checkInvariants();
+});
