@@ -1,9 +1,12 @@
 // What a step costs apart from its arithmetic, and what a model costs with it.
 //
 //   build/obj/cpu/engine_bench [threads]
+#include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
+#include <vector>
 
 #include "../kvrm.h"
 #include "thread_pool.h"
@@ -23,16 +26,23 @@ void Must(int32_t status) {
   std::exit(1);
 }
 
+// A stage that every member takes part in: each tile waits until all have been taken. The median and
+// the best of many, since a machine with other work on it shows little else.
 void BenchBarrier(uint32_t threads) {
   ThreadPool pool(threads);
-  std::atomic<uint64_t> sink{0};
-  double best = 1e9;
-  for (int repeat = 0; repeat < 20; ++repeat) {
+  std::vector<double> times;
+  for (int i = 0; i < 3000; ++i) {
+    std::atomic<uint32_t> arrived{0};
     const auto start = Clock::now();
-    for (int i = 0; i < 1000; ++i) pool.Run(threads, [&](uint32_t tile, uint32_t) noexcept { sink += tile; });
-    best = std::min(best, Us(Clock::now() - start) / 1000);
+    pool.Run(threads, [&](uint32_t, uint32_t) noexcept {
+      ++arrived;
+      while (arrived.load() != threads) CpuRelax();
+    });
+    times.push_back(Us(Clock::now() - start));
   }
-  std::printf("barrier, %u threads: %.2f us\n", threads, best);
+  std::sort(times.begin(), times.end());
+  std::printf("stage over %u threads: %.2f us at best, %.2f us in the middle\n", threads, times[0],
+              times[times.size() / 2]);
 }
 
 struct Shape {
@@ -179,12 +189,17 @@ double PrefillUs(Bench& bench, uint32_t repeat) {
 }
 
 void Run(uint32_t threads) {
+  constexpr Shape kEmpty = {"empty", 16, 16, 1, 1, 1, 16, 16, KVRM_F16};
   constexpr Shape kTiny = {"tiny", 128, 384, 4, 4, 2, 32, 1024, KVRM_F16};
   constexpr Shape k160M = {"160M F16", 768, 3072, 12, 12, 4, 64, 32000, KVRM_F16};
   BenchBarrier(threads);
   {
     Bench noop(kTiny, threads, KVRM_ENGINE_NOOP);
     std::printf("no-op step, 16 slots, one ahead: %.1f us\n", DecodeUs(noop, 16, 100, 20000));
+  }
+  {
+    Bench empty(kEmpty, threads, 0);
+    std::printf("nearly empty (1 layer of 16) decode step, batch 1: %.1f us\n", DecodeUs(empty, 1, 0, 20000));
   }
   {
     Bench tiny(kTiny, threads, 0);
@@ -207,6 +222,7 @@ void Run(uint32_t threads) {
 }  // namespace kvrm::cpu
 
 int main(int argc, char** argv) {
+  std::setvbuf(stdout, nullptr, _IOLBF, 0);
   kvrm::cpu::Run(argc > 1 ? uint32_t(std::atoi(argv[1])) : kvrm::cpu::ThreadCount(0));
   return 0;
 }
