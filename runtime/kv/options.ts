@@ -20,7 +20,7 @@ export interface PagerOptions {
   maxGroupsPerSlot: number;
   /** Keep the blocks of ended sequences findable by content. Not in static mode. */
   prefixCache: boolean;
-  /** Blocks set aside, softly, behind each sequence at most. Default 4. kv-rm mode only. */
+  /** Blocks set aside, softly, behind a short sequence; a quarter of a long one. 0: none. Default 4. kv-rm mode only. */
   reserveBlocks?: number;
   /** Blocks that staging may move in a step. 0 turns it off. Default 8. kv-rm mode only. */
   moveBudgetBlocks?: number;

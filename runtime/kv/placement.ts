@@ -99,7 +99,7 @@ export class ExtentPlacement implements Placement {
     // The last block's copy is where the sequence goes on growing: it takes the reserve along.
     const isLast = logical === map.blockCount - 1;
     if (isLast) this.dropReserve(map);
-    const start = this.#findRun(1, isLast ? this.#reserve() : 0);
+    const start = this.#findRun(1, isLast ? this.#reserve(map) : 0);
     this.runs.takeFront(start, 1);
     this.pool.acquire(start, 1);
     if (isLast) this.#setReserve(map, start + 1);
@@ -108,7 +108,7 @@ export class ExtentPlacement implements Placement {
 
   /** Takes a run of `count` free blocks, and a reserve for `map` if the run is to be its last; or -1. */
   takeRun(map: BlockMap, count: number, isLast: boolean): number {
-    let start = isLast ? this.runs.bestFit(count + this.#reserve()) : -1;
+    let start = isLast ? this.runs.bestFit(count + this.#reserve(map)) : -1;
     if (start < 0) start = this.runs.bestFit(count);
     if (start < 0) return -1;
     this.runs.takeFront(start, count);
@@ -159,7 +159,7 @@ export class ExtentPlacement implements Placement {
   /** Maps a new extent of up to `count` blocks; returns how many, at least 1. The reserve is used up. */
   #place(map: BlockMap, count: number): number {
     const isLastChance = map.extentCount === this.maxExtents - 1;
-    let start = this.#findRun(count, this.#reserve());
+    let start = this.#findRun(count, this.#reserve(map));
     while (isLastChance && this.runs.lengthOf(start) < count && this.makeRoom(count)) {
       start = this.runs.longest();
     }
@@ -219,17 +219,19 @@ export class ExtentPlacement implements Placement {
   }
 
   /**
-   * Blocks to set aside behind a sequence: no more than its share of half the free ones. In a full pool
-   * reserves would only cut what is left into pieces.
+   * Blocks to set aside behind a sequence: a quarter of what it has, since a long answer goes on growing
+   * and each new extent would soon be full again; but no more than its share of half the free ones, since
+   * in a full pool reserves would only cut what is left into pieces.
    */
-  #reserve(): number {
+  #reserve(map: BlockMap): number {
     const { reserved, sequences } = this.pool.stats;
-    return Math.min(this.reserveBlocks, Math.floor((this.runs.free + reserved) / (2 * sequences + 1)));
+    const wanted = this.reserveBlocks === 0 ? 0 : Math.max(this.reserveBlocks, map.blockCount >> 2);
+    return Math.min(wanted, Math.floor((this.runs.free + reserved) / (2 * sequences + 1)));
   }
 
   /** Sets blocks from `block` on aside for `map`, which has no reserve, as far as they are free. */
   #setReserve(map: BlockMap, block: number): void {
-    map.reserve = Math.min(this.#reserve(), this.runs.roomAt(block));
+    map.reserve = Math.min(this.#reserve(map), this.runs.roomAt(block));
     if (map.reserve === 0) return;
     this.runs.takeFront(block, map.reserve);
     this.pool.stats.reserved += map.reserve;
@@ -237,7 +239,7 @@ export class ExtentPlacement implements Placement {
 
   /** Lengthens a reserve that is half used up. */
   #topUp(map: BlockMap): void {
-    const reserve = this.#reserve();
+    const reserve = this.#reserve(map);
     if (map.reserve * 2 >= reserve || map.extentCount === 0) return;
     const block = map.physicalEnd() + map.reserve;
     const more = Math.min(reserve - map.reserve, this.runs.roomAt(block));
