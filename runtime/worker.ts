@@ -113,7 +113,7 @@ class EngineWorker {
     stats[Stat.WAITING] = scheduler.waiting.length;
     stats[Stat.BLOCKS_ACTIVE] = pager.stats.active;
     stats[Stat.BLOCKS_CACHED] = pager.stats.cached;
-    stats[Stat.BLOCKS_FREE] = pager.stats.free;
+    stats[Stat.BLOCKS_FREE] = pager.stats.free + pager.stats.reserved;
     stats[Stat.STEPS] = loop.stats.steps;
     stats[Stat.GENERATED] = loop.stats.generatedTokens;
     stats[Stat.PROMPT] = loop.stats.promptTokens;
