@@ -10,7 +10,7 @@ namespace {
 
 uint32_t Rounds() {
   const char* rounds = std::getenv("KVRM_FUZZ_ROUNDS");
-  return rounds ? uint32_t(std::atoi(rounds)) : 4000;
+  return rounds ? uint32_t(std::atoi(rounds)) : 10000;
 }
 
 ModelShape Shape() {
