@@ -7,7 +7,7 @@
 import { quantile, type Report } from "../report.ts";
 
 const CONNECTIONS = 64;
-const SECONDS = 5;
+const REQUESTS = 10;
 const TOKENS = 1000;
 const ROOT = `${import.meta.dirname}/../..`;
 
@@ -35,7 +35,7 @@ async function startServer(): Promise<{ address: string; stop: () => Promise<voi
   void (async () => {
     while (!(await reader.read()).done);
   })();
-  const address = /http:\/\/[^\s/]+/.exec(line)![0];
+  const address = /http:\/\/[\w.:]+/.exec(line)![0];
   return {
     address,
     stop: async () => {
@@ -45,10 +45,10 @@ async function startServer(): Promise<{ address: string; stop: () => Promise<voi
   };
 }
 
-/** Streams completions one after another until `until`; returns the tokens seen. */
-async function client(address: string, until: number): Promise<number> {
-  let events = 0;
-  while (performance.now() < until) {
+/** Streams `requests` completions one after another; returns the tokens by their usage, and the events seen. */
+async function client(address: string, requests: number): Promise<{ tokens: number; events: number }> {
+  const total = { tokens: 0, events: 0 };
+  for (let i = 0; i < requests; i++) {
     const response = await fetch(`${address}/v1/completions`, {
       method: "POST",
       headers: { "content-type": "application/json" },
@@ -56,21 +56,27 @@ async function client(address: string, until: number): Promise<number> {
         prompt: "Once upon a time",
         max_tokens: TOKENS,
         stream: true,
+        stream_options: { include_usage: true },
         ignore_eos: true,
       }),
     });
     if (!response.ok) throw new Error(`the server answered ${response.status}: ${await response.text()}`);
+    let tail = "";
+    const decoder = new TextDecoder();
     for await (const bytes of response.body!) {
       // Each event ends with an empty line.
-      for (let i = bytes.indexOf(10); i >= 0; i = bytes.indexOf(10, i + 2)) if (bytes[i + 1] === 10) events++;
-      if (performance.now() >= until) break;
+      for (let i = bytes.indexOf(10); i >= 0; i = bytes.indexOf(10, i + 2)) {
+        if (bytes[i + 1] === 10) total.events++;
+      }
+      tail = (tail + decoder.decode(bytes.subarray(-400))).slice(-400);
     }
+    total.tokens += Number(/"completion_tokens":(\d+)/.exec(tail)?.[1] ?? NaN);
   }
-  return events;
+  return total;
 }
 
-async function health(address: string, until: number, times: number[]): Promise<void> {
-  while (performance.now() < until) {
+async function health(address: string, done: () => boolean, times: number[]): Promise<void> {
+  while (!done()) {
     const start = performance.now();
     await (await fetch(`${address}/health`)).text();
     times.push(performance.now() - start);
@@ -82,22 +88,27 @@ async function health(address: string, until: number, times: number[]): Promise<
 export async function run(): Promise<Report[]> {
   const server = await startServer();
   try {
-    await client(server.address, performance.now() + 1000);
+    await Promise.all(Array.from({ length: 8 }, () => client(server.address, 2)));
     const start = performance.now();
-    const until = start + SECONDS * 1000;
     const times: number[] = [];
-    const clients = Array.from({ length: CONNECTIONS }, () => client(server.address, until));
-    const [tokens] = await Promise.all([Promise.all(clients), health(server.address, until, times)]);
+    let finished = false;
+    const clients = Array.from({ length: CONNECTIONS }, () => client(server.address, REQUESTS));
+    const load = Promise.all(clients).finally(() => finished = true);
+    const [totals] = await Promise.all([load, health(server.address, () => finished, times)]);
     const seconds = (performance.now() - start) / 1000;
-    const total = tokens.reduce((sum, n) => sum + n, 0);
+    const sum = (key: "tokens" | "events") => totals.reduce((total, one) => total + one[key], 0);
     return [{
-      suite: `streaming over ${CONNECTIONS} connections, clients on the same machine`,
+      suite: `streaming over ${CONNECTIONS} connections, ${REQUESTS} answers of ${TOKENS} tokens each`,
       rows: [{
-        "tokens/s": total / seconds,
+        "tokens/s": sum("tokens") / seconds,
+        "events/s": sum("events") / seconds,
         "health p50 ms": quantile(times, 0.5),
         "health p99 ms": quantile(times, 0.99),
       }],
-      notes: ["server, engine loop and all clients share the machine's cores"],
+      notes: [
+        "server, engine loop and all clients share the machine's cores; tokens that are ready together",
+        "leave in one event",
+      ],
     }];
   } finally {
     await server.stop();
