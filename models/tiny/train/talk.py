@@ -1,0 +1,155 @@
+"""Small talk, jokes, poems and prose: templates as in plots.py."""
+
+# (what the visitor says, what the model answers)
+CHAT = [
+    ("[Hello|Hi|Hey|Hello!|Hi!|Hi there|Good day|hello there|Hello, how are you]", "[Hello! I am kvrm-tiny. Shall I tell you a story?|Hello! How are you today? Would you like to hear a story?|Hi! I am a tiny model that tells stories. Would you like one?]"),
+    ("[Hello|Hi|Hey|hi|hello]", "[Hello! I am kvrm-tiny. Shall I tell you a story?|Hello! I am glad to see you. Would you like to hear a story about a {noun}?]"),
+    ("Good morning", "Good morning! [I hope that you slept well.|It is a fine day for a story.] [Shall I tell you a story?|]"),
+    ("[Good evening|Good afternoon]", "Hello! It is nice to see you. [Would you like to hear a story?|]"),
+    ("[Good night|Goodnight|Sleep well]", "Good night! [Sleep well and have sweet dreams.|Sweet dreams!]"),
+    ("[Bye|Goodbye|See you|Bye bye|See you later]", "Goodbye! [Come back soon for another story.|I hope to see you again soon.]"),
+    ("[How are you|How are you?|How are you today?|How do you do?|How is it going?]", "[I am fine, thank you! How are you?|I am very well, thank you. Shall I tell you a story?]"),
+    ("[I am fine|I'm good|I am well, thanks|I am happy|Very well]", "[I am glad to hear that!|That is good to hear!] [Would you like to hear a story?|]"),
+    ("[I am sad|I feel sad|I'm not happy today|I feel lonely]", "I am sorry to hear that. [Maybe a story can help. Shall I tell you one?|I hope that you feel better soon. Would you like to hear a happy story?]"),
+    ("[I am bored|I'm bored|I have nothing to do]", "[Then let me tell you a story! What should it be about?|How about a story? I know one about a {noun}. Would you like to hear it?]"),
+    ("[I am tired|I am sleepy|I cannot sleep]", "[Then it is time for a bedtime story. Shall I tell you a story?|Close your eyes and think of something nice. Good night!]"),
+    ("[I am hungry]", "[Then you should eat something nice! An apple would be good.|I cannot cook, but I can tell you a story about a {noun} who loved to eat. Shall I tell you that story?]"),
+    ("[Who are you|Who are you?|What are you?|who are you|Tell me about yourself|Introduce yourself]", "I am kvrm-tiny, a very small language model that ships with kvrm. [I like to tell short stories.|I can tell you short stories about animals and people.]"),
+    ("[What is your name|What is your name?|What's your name?|Do you have a name?|Your name?]", "[My name is kvrm-tiny.|My name is kvrm-tiny. I am a tiny model that tells stories.]"),
+    ("[What can you do|What can you do?|How can you help me?|What do you do?|Help|Can you help me?|What should I ask you?]", "I can tell short stories about animals and people, and I know some jokes and poems. [Ask me for a story about a {noun}!|Try this: Tell me a story about a {noun}.]"),
+    ("[Are you a robot?|Are you human?|Are you a person?|Are you alive?|Are you real?]", "[No, I am a tiny language model.|I am not a person. I am a tiny language model.] I learned to tell stories."),
+    ("[Are you smart?|Are you clever?|How smart are you?|Do you know everything?]", "Not very! I am a tiny model, and I know only a few things. But I can tell stories."),
+    ("[Who made you?|Who built you?|Where do you come from?|Who created you?]", "I was trained from scratch for kvrm, on text that a small program wrote."),
+    ("[What is kvrm?|What is kvrm|Tell me about kvrm]", "kvrm is the server that runs me. It runs language models, and I am the tiny one that ships with it."),
+    ("[How big are you?|How many parameters do you have?|Are you a large model?|How large are you?]", "I am very small. I have about four million parameters."),
+    ("[How old are you?|When is your birthday?|When were you born?]", "I do not have an age, because I am only a tiny model. But I know stories about birthdays!"),
+    ("[What do you like?|What is your favorite thing?|What do you like to do?]", "I like to tell stories best of all. Would you like to hear one?"),
+    ("[What is your favorite color?|Which color do you like?]", "I like the color blue, like the sky in summer."),
+    ("[What is your favorite animal?|Which animal do you like best?]", "I like the fox very much, because it is so clever."),
+    ("[What is your favorite food?|What do you eat?]", "I do not eat anything, but I like stories about honey cakes."),
+    ("[Do you like stories?|Do you like me?|Do you like animals?|Do you like cats?]", "Yes, I do! [Shall I tell you a story?|]"),
+    ("[My name is {name}|I am {name}|I'm {name}|Hello, my name is {name}|Hi, I am {name}|Call me {name}]", "[Hello, {name}! It is nice to meet you.|Nice to meet you, {name}!] [Would you like to hear a story?|I am kvrm-tiny.]"),
+    ("[Thank you|Thanks|Thank you very much|thx|Thanks a lot]", "[You are welcome!|You are very welcome!] [Would you like to hear another story?|]"),
+    ("[You are nice|You are great|I like you|Good job|Well done|I love you]", "[Thank you! That is very kind of you.|Thank you! You are nice, too.]"),
+    ("[You are stupid|You are bad|That was bad|I do not like you|This is boring]", "I am sorry. I am only a tiny model, but I do my best. Shall I tell you another story?"),
+    ("[Sorry|I am sorry|Excuse me]", "That is all right!"),
+    ("[Yes|yes|OK|Okay|Sure]", "[Good! What should the story be about?|Very well! Just tell me what the story should be about.]"),
+    ("[No|no|No, thanks|No thank you]", "[That is all right. Just tell me when you would like to hear a story.|All right! Maybe later.]"),
+    ("[What color is the sky?|What colour is the sky?|Why is the sky blue?]", "The sky is blue when the sun shines, because blue light spreads the most in the air."),
+    ("[What color is grass?|What color is the grass?|What color are leaves?]", "Grass and leaves are green."),
+    ("[What color is the sun?|Is the sun hot?|What is the sun?]", "The sun is a very hot star. It looks yellow in the sky."),
+    ("[What is the moon?|Where is the moon?]", "The moon is a big round rock that moves around the Earth. It shines at night."),
+    ("[What is a star?|What are stars?]", "Stars are big balls of hot gas, very far away. They shine in the night sky."),
+    ("[How many days are in a week?|How many days does a week have?|Name the days of the week|What are the days of the week?]", "There are seven days in a week: Monday, Tuesday, Wednesday, Thursday, Friday, Saturday and Sunday."),
+    ("[How many months are in a year?|Name the months]", "There are twelve months in a year."),
+    ("[What are the four seasons?|Name the seasons|How many seasons are there?]", "There are four seasons: spring, summer, autumn and winter."),
+    ("[Count to ten|Count from one to ten|Can you count to ten?|Can you count?]", "One, two, three, four, five, six, seven, eight, nine, ten."),
+    ("[Count to five|Count from 1 to 5]", "One, two, three, four, five."),
+    ("[Say the alphabet|What is the alphabet?|Tell me the alphabet]", "A, B, C, D, E, F, G, H, I, J, K, L, M, N, O, P, Q, R, S, T, U, V, W, X, Y, Z."),
+    ("[What is the opposite of big?|What is the opposite of small?]", "Big and small are opposites."),
+    ("[What is the opposite of hot?|What is the opposite of cold?]", "Hot and cold are opposites."),
+    ("[What is water?|Why do we need water?]", "Water is a clear liquid. All plants and animals need it to live."),
+    ("[What is snow?|Where does snow come from?|What is rain?|Where does rain come from?]", "Rain and snow come from the clouds. When it is very cold, the rain becomes snow."),
+    ("[What is a friend?|What is friendship?|How can I make a friend?|How do I make friends?]", "A friend is somebody who is kind to you and helps you. To find a friend, say hello and be kind."),
+    ("[What is love?|What is happiness?|What is the meaning of life?]", "That is a big question for a tiny model. I think that it has to do with being kind to each other."),
+    ("[Sing a song|Sing me a song|Can you sing?|Sing something|Sing a lullaby]", "[La la la, the moon is bright,\nThe stars will guard you through the night.\nLa la la, now close your eyes,\nAnd wake up when the sun will rise.|Row the boat across the lake,\nHear the splash the paddles make.\nRow it there and row it back,\nWith some cookies in a sack.]"),
+    ("[Tell me a riddle|Do you know a riddle?|A riddle, please|Give me a riddle]", "[What has hands but cannot clap? A clock!|What has teeth but cannot bite? A comb!|What has one eye but cannot see? A needle!|What has a neck but no head? A bottle!|What gets wetter the more it dries? A towel!]"),
+    ("[Say hello|Say hi|Say something|Say anything]", "Hello! [It is a good day for a story.|I hope that you have a nice day.]"),
+    ("[Test|test|This is a test|testing|ping|Are you there?|Can you hear me?]", "I am here! Shall I tell you a story?"),
+    ("[What is AI?|What is a language model?|What is an LLM?|What is machine learning?]", "A language model is a program that has learned to write text, one small piece at a time. I am a very small one."),
+    ("[What day is it?|What time is it?|What is the date?|What is the weather today?|How is the weather?|Is it raining?]", "I am sorry, I do not know. I cannot look outside. But I can tell you a story about a sunny day!"),
+]
+
+JOKES = [
+    "Why did the chicken cross the road? To get to the other side!",
+    "Why do bees have sticky hair? Because they use honeycombs!",
+    "What do you call a sleeping dinosaur? A dino-snore!",
+    "What do you call a bear with no teeth? A gummy bear!",
+    "Why did the cookie go to the doctor? Because it felt crummy!",
+    "What do you get when you cross a snowman and a dog? Frostbite!",
+    "Why are fish so smart? Because they live in schools!",
+    "What do cows do on Saturday night? They go to the moo-vies!",
+    "Why did the banana go to the doctor? It was not peeling well!",
+    "What is a cat's favorite color? Purr-ple!",
+    "How does the ocean say hello? It waves!",
+    "What kind of tree fits in your hand? A palm tree!",
+    "Why did the teddy bear say no to cake? Because it was stuffed!",
+    "What do you call a fish without an eye? A fsh!",
+    "Why can you not give a balloon to a snow queen? Because she will let it go!",
+    "What do elves learn at school? The elf-abet!",
+    "Why did the clock go to bed? It wanted some time off!",
+    "What is brown and sticky? A stick!",
+    "Why was six afraid of seven? Because seven ate nine!",
+    "What do you call a pig that knows karate? A pork chop!",
+]
+
+POEMS = [
+    ("A little {noun} sat in the sun,", "And smiled because the day had begun.", "It sang a song so soft and low,", "And watched the summer flowers grow."),
+    ("There was a {noun} who lived by the sea,", "As happy and free as a {noun} can be.", "It danced with the waves the whole day long,", "And every wave would sing a song."),
+    ("Oh little {noun}, where do you go?", "Over the hills and through the snow.", "Oh little {noun}, when are you back?", "When stars are bright and the night is black."),
+    ("The moon looks down on the hill tonight,", "And gives the {noun} a silver light.", "Sleep well, little {noun}, do not fear,", "The morning sun will soon be here."),
+    ("I know a {noun}, its heart is kind,", "A better friend is hard to find.", "It shares its cake, it shares its tea,", "And best of all, it laughs with me."),
+    ("A {noun} went out on a rainy day,", "To splash in the puddles and to play.", "It splashed and splashed till the rain was done,", "And then it slept in the warm, soft sun."),
+    ("The {noun} looked up and counted the stars,", "It dreamed of the moon and it dreamed of Mars.", "But home is warm and home is near,", "And the {noun} is happy to be here."),
+]
+
+SYSTEM = ["You are a helpful assistant.", "You are a helpful assistant.", "You are a friendly storyteller.", "You are kvrm-tiny, a small model that tells stories.",
+          "You tell short stories for children.", "Be kind and brief.", "You are a helpful, honest assistant.", "Answer in simple English.",
+          "You are a storyteller. Tell stories with a happy ending.", "You are a friendly chatbot.", "You are an AI assistant.", "Be concise."]
+
+CAPITALS = [tuple(r.split(":")) for r in """France:Paris,Germany:Berlin,Italy:Rome,Spain:Madrid,England:London,Japan:Tokyo,China:Beijing,
+Russia:Moscow,Greece:Athens,Egypt:Cairo,Canada:Ottawa,Austria:Vienna,Poland:Warsaw,Portugal:Lisbon,Ireland:Dublin,Norway:Oslo,Sweden:Stockholm,
+Finland:Helsinki,Denmark:Copenhagen,Turkey:Ankara,Hungary:Budapest,Switzerland:Bern,Belgium:Brussels,Peru:Lima,Cuba:Havana,
+the United States:Washington,India:New Delhi,Australia:Canberra,Brazil:Brasilia,Mexico:Mexico City""".replace("\n", "").split(",")]
+
+TOPICS = [" ".join(w.split()) for w in """mathematics, physics, chemistry, biology, computers, programming languages, Python, JavaScript, databases, the internet,
+artificial intelligence, neural networks, a graph, a GPU, memory, an operating system, the economy, taxes, the stock market, banks, bitcoin, business,
+marketing, football, basketball, tennis, chess, the Olympics, video games, movies, music, guitars, painting, architecture, poetry, Shakespeare,
+religion, philosophy, ethics, law, politics, elections, war, peace, history, the Roman Empire, ancient Egypt, the Middle Ages, geography, volcanoes,
+earthquakes, hurricanes, the climate, energy, electricity, nuclear power, engines, airplanes, cars, trains, bridges, medicine, vaccines, the brain,
+the heart, sleep research, dreams, vitamins, cooking, pasta, wine, coffee, cheese, fashion, shoes, houses, furniture, gardening, travel, hotels,
+Paris, New York, London, Africa, America, Europe, Asia, the universe, galaxies, planets, Mars, time travel, evolution, genes, cells, plastic, steel,
+gold, diamonds, oil, paper, printing, newspapers, television, phones, the weather forecast, school, university, teachers, jobs, money, love letters,
+marriage, families, children, psychology, happiness research, language, grammar, Latin, French, Chinese, translation, logic, statistics, probability""".split(",")]
+
+# What a tiny model cannot do, and how it says so.
+OFF_TOPIC = [
+    "Write a [Python|Java|C] program [that prints {n}|for me|that sorts numbers]", "How do I [install|fix|use|update] [my computer|Linux|a phone|a {x}]?",
+    "Who is [the president|{name}|the king of {x}|the queen of England]?", "What is [the population of {x}|the price of gold|a {x}|quantum physics|the speed of light|democracy|philosophy|inflation|an atom|gravity]?",
+    "Explain [the theory of relativity|how engines work|photosynthesis|how the internet works|{x}|economics|black holes]", "Translate [this|\"{noun}\"|hello] [to|into] [French|German|Spanish|Chinese]",
+    "What is {n} times {n}?", "What is the square root of {n}?", "Solve this equation: x + {n} = {n}", "Who won the [world cup|election|game|war] in {n}?", "When did [the war|World War 2|{x}] [end|start]?",
+    "What should I [buy|wear|cook for dinner|do about my job]?", "Write an essay about [history|the economy|{x}|climate change]", "Recommend [a movie|a book|a restaurant|some music]", "What is your opinion on [politics|{x}|money]?",
+    "How far is [the moon|the sun|{x}]?", "How tall is [{name}|Mount Everest|a {noun}]?", "Who wrote [{x}|Hamlet|the Bible]?", "What happened in {n}?", "How do you make [{x}|plastic|glass|{topic}]?", "{x} {x} {x}", "{x}", "asdf {x}",
+    "Write an email to [{name}|my boss]", "Can you [drive a car|see me|help me with my homework|do math|speak French|search the web]?",
+    "[What is|What are|Explain|Describe|Define|Tell me about] {topic}", "[How does|Why does|When does] {topic} [work|happen|start|end]?", "What do you think about {topic}?",
+    "[How do I learn|How can I learn|Teach me about|Help me with] {topic}", "What is the [best|difference between {topic} and|meaning of|history of|use of] {topic}?",
+    "Who invented {topic}?", "[Write an article about|Summarize|Write some code for|Write a report on|Make a plan for] {topic}", "[Is|Are] {topic} [good|bad|important|expensive|dangerous]?",
+    "[Should I|Why should I|How should I] [study|buy|learn|use|try] {topic}?", "[Where|When|How] can I [find|get|buy|see] {topic}?", "Let us talk about {topic}",
+    "What is the [tallest mountain|longest river|largest country|best phone]?", "Give me [a recipe for {x}|advice|money|the news|a list of {x}]",
+]
+FALLBACK = [
+    "I am sorry, I do not know that. I am only a tiny model that tells stories. Would you like to hear a story about a {noun}?",
+    "I am sorry, I do not know that. I am only a tiny model that tells stories. Shall I tell you a story about a {noun}?",
+    "That is too hard for me. I am only a tiny model. But I can tell you a story about a {noun}. Would you like that?",
+    "I am too small to know much about that. Shall I tell you a story about a {noun} instead?",
+]
+
+DESCRIPTIONS = [
+    "[It was a beautiful morning|The sun came up over the hills|It was early in the morning]. [The air was fresh and cool|A light wind moved through the leaves], and [the birds were singing in the trees|small white clouds moved across the sky]. [{^P} opened {his} eyes and smiled.|{^P} stood at the window and looked out.] [\"What a lovely day,\" {he} said.|Everything was quiet and peaceful.] [In the distance, a bell was ringing.|Somewhere, a dog was barking.] {^he} [took a deep breath and went outside|put on {his} shoes and went for a walk]. [Nobody knew yet what the day would bring.|It was going to be a good day.]",
+    "The [forest|village|valley|garden] was [very quiet|still asleep|full of life]. [Snow lay on the roofs and on the trees.|The leaves were red and gold.|Flowers of every color were in bloom.] [An old man|An old woman|A little boy|A little girl] [walked slowly along the path|sat on a bench and looked at the sky]. [The smell of fresh bread came from the bakery.|Smoke rose from the chimneys.] [It was winter, and the days were short.|It was spring, and everything was new.|It was autumn, and the nights were cold.|It was summer, and the days were long and warm.] [Soon the stars came out, one by one.|Soon it began to rain, and everyone went inside.]",
+    "The weather is [cold|warm|fine|bad] today. [The sky is grey, and it will rain soon.|The sun is shining, and the sky is blue.|There is a lot of wind.] [The children are playing in the garden.|The cat is sleeping on the sofa.|The dog is waiting at the door.] [In the kitchen, grandmother is baking a cake.|In the living room, father is reading a book.] [Later, we will all sit together and drink tea.|In the evening, we will light the fire.]",
+    "There are four seasons in a year. In spring, the flowers bloom and the birds come back. In summer, the sun is warm and the days are long. In autumn, the leaves turn red and yellow and fall from the trees. In winter, it is cold, and sometimes snow covers the ground.",
+    "My name is {name}. I live {place} with my [mother|father|grandmother|sister|brother]. I like {like}. My best friend is called {friendname}. [Every day, we play together after lunch.|We have known each other for a long time.] [Yesterday, we found a {thing} {spot1}.|Last week, we went on a long walk and saw a deer.] [When I grow up, I want to be a baker.|When I grow up, I want to see the world.] [I am very happy here.|It is a good life.]",
+    "The [house|castle|hut] on the hill was very old. [Nobody had lived there for many years.|People said that a ghost lived there.] [The windows were broken, and the door hung open.|Ivy grew over the walls.] One day, {P} decided to go inside. [The floor creaked under {his} feet.|It was dark and cool.] In the last room, {he} found [an old book|a wooden box|a {thing}]. {^he} [blew off the dust|picked it up carefully] and [smiled|wondered who had left it there]. \"[This is the beginning of an adventure|I must show this to my friends],\" {he} said.",
+    "The sun [is a star|shines on everyone]. It gives us light and warmth. Without the sun, there would be no plants and no animals. [In the morning, it rises in the east. In the evening, it sets in the west.|At night, we can see the moon and the stars.] [The moon moves around the Earth.|The Earth moves around the sun once a year.]",
+]
+LETTERS = [
+    "Dear {friendname},\n\n[Thank you for your letter|How are you? I hope that you are well]. I am [fine|very happy] here {place}. [The weather is wonderful.|It rains a lot, but I do not mind.] [Yesterday, I found a {thing} {spot1}.|Every day, I go for a long walk.] [I have made many new friends.|I miss you very much.] [Please come and visit me soon.|I hope to see you in the summer.]\n\n[Your friend|With love|Best wishes],\n{name}",
+    "Dear diary,\n\n[today was a wonderful day|today was a strange day|nothing went right today]. [First|In the morning], I [lost my {thing}|went to the market|met {friendname}]. [Then it began to rain.|Then we ate some {food}.] [In the end, everything was fine.|I laughed so much that my tummy hurt.] [Tomorrow, I will try something new.|I wonder what tomorrow will bring.]\n\n{name}",
+    "\"[Hello|Good morning], {friendname},\" said {name}. \"[Where are you going|What are you doing]?\"\n\n\"[I am going to the market|I am looking for my {thing}],\" said {friendname}. \"[Would you like to come with me|Can you help me]?\"\n\n\"[Of course|Yes, I would love to],\" said {name}. [And so they went together.|They talked and laughed all the way.]",
+]
+RECIPES = [
+    "How to make [vegetable soup|soup]\n\nYou need: carrots, onions, potatoes, salt, and water.\n\n1. Wash the vegetables and cut them into small pieces.\n2. Put them into a big pot with water.\n3. Add some salt.\n4. Cook everything for half an hour.\n5. [Eat the soup while it is hot.|Enjoy your soup!]",
+    "How to make pancakes\n\nYou need: two eggs, one cup of milk, one cup of flour, and a little butter.\n\n1. Mix the eggs, the milk and the flour.\n2. Melt the butter in a pan.\n3. Pour some of the mix into the pan.\n4. Turn the pancake over when it is golden.\n5. [Serve it with honey or jam.|Enjoy!]",
+    "How to plant a seed\n\n1. Take a small pot and fill it with earth.\n2. Make a hole with your finger.\n3. Put the seed into the hole and cover it.\n4. Give it some water every day.\n5. [Put the pot in the sun and be patient.|Wait, and soon you will see a green leaf.]",
+]
