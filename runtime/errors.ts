@@ -7,26 +7,42 @@
 
 /** The caller asked for something that cannot be had: a bad request, flag or option. HTTP 400. */
 export class InvalidRequestError extends Error {
+  /** "InvalidRequestError" */
   override readonly name = "InvalidRequestError";
+  /** The field or flag at fault. */
+  readonly param: string | null;
+  /** Stable, for machines. */
+  readonly code: string | null;
+
+  /** `message` is for people; `param` and `code` are for programs. */
   constructor(
     message: string,
-    readonly param: string | null = null,
-    readonly code: string | null = null,
+    param: string | null = null,
+    code: string | null = null,
     options?: ErrorOptions,
   ) {
     super(message, options);
+    this.param = param;
+    this.code = code;
   }
 }
 
 /** A model's files are missing, malformed or of a kind that is not supported. */
 export class ModelError extends Error {
+  /** "ModelError" */
   override readonly name = "ModelError";
 }
 
 /** The engine cannot take or finish a request: it is closed, has failed, or its queue is full. HTTP 503. */
 export class EngineError extends Error {
+  /** "EngineError" */
   override readonly name = "EngineError";
-  constructor(message: string, readonly code: "closed" | "failed" | "overloaded", options?: ErrorOptions) {
+  /** Closed for good, failed, or too much to do at the moment. */
+  readonly code: "closed" | "failed" | "overloaded";
+
+  /** `message` is for people; `code` is for programs. */
+  constructor(message: string, code: "closed" | "failed" | "overloaded", options?: ErrorOptions) {
     super(message, options);
+    this.code = code;
   }
 }

@@ -26,8 +26,11 @@ export interface SamplingParams {
 
 /** One turn of a conversation. */
 export interface ChatMessage {
+  /** Such as system, user, assistant; what the chat template knows. */
   role: string;
+  /** What was said. */
   content: string;
+  /** Whatever else the chat template reads. */
   [key: string]: unknown;
 }
 
@@ -37,6 +40,7 @@ export interface GenerateRequest {
   prompt?: string | readonly number[];
   /** A conversation, rendered through the model's chat template. */
   messages?: readonly ChatMessage[];
+  /** How tokens are drawn. */
   sampling?: SamplingParams;
   /** Tokens to generate at most, per choice. Default: what the context has left. 0: only the prompt. */
   maxTokens?: number;
@@ -60,11 +64,13 @@ export interface GenerateRequest {
 
 /** A token, its natural log probability under the unfiltered distribution, and its best rivals. */
 export interface TokenLogprob {
+  /** Its id. */
   token: number;
   /** The token's own bytes; concatenated over tokens they are the text's UTF-8. */
   bytes: Uint8Array;
+  /** Natural logarithm of its probability before temperature and filters. */
   logprob: number;
-  /** Best first. */
+  /** The most probable tokens, best first. */
   top: readonly { token: number; bytes: Uint8Array; logprob: number }[];
 }
 
@@ -73,9 +79,11 @@ export type FinishReason = "stop" | "length" | "cancelled";
 
 /** Token counts of a request. */
 export interface Usage {
+  /** Tokens of the prompt. */
   promptTokens: number;
   /** Prompt tokens whose KV was found in the prefix cache. */
   cachedTokens: number;
+  /** Tokens generated, over all choices. */
   completionTokens: number;
 }
 
@@ -113,26 +121,39 @@ export interface ModelInfo {
   id: string;
   /** Unix seconds of loading. */
   created: number;
+  /** As config.json names it. */
   architecture: string;
   /** Weights' storage type. */
   dtype: string;
+  /** How many. */
   parameters: number;
+  /** Ids that the model knows. */
   vocabSize: number;
   /** Tokens of prompt and answer together. */
   maxContext: number;
+  /** Whether `messages` can be rendered. */
   hasChatTemplate: boolean;
 }
 
 /** A snapshot of the engine's state and counters. */
 export interface EngineStats {
+  /** Sequences in slots. */
   running: number;
+  /** Sequences in the queue. */
   waiting: number;
+  /** Slots in all. */
   slots: number;
+  /** KV blocks: in use, kept for reuse, free. */
   blocks: { total: number; active: number; cached: number; free: number };
+  /** Steps committed. */
   steps: number;
+  /** Tokens sampled. */
   generatedTokens: number;
+  /** Prompt tokens computed. */
   promptTokens: number;
+  /** Prompt tokens found in the prefix cache. */
   cachedTokens: number;
+  /** Sequences sent back to the queue for lack of blocks. */
   preemptions: number;
   /** Milliseconds since the engine loop last turned. */
   heartbeatAgeMs: number;
@@ -140,11 +161,15 @@ export interface EngineStats {
 
 /** An engine: one model on one backend. */
 export interface Engine extends AsyncDisposable {
+  /** What is served. */
   readonly model: ModelInfo;
   /** Backend and SIMD target or device, e.g. "cpu/AVX3_SPR". */
   readonly backend: string;
+  /** How the KV cache is placed. */
   readonly kvMode: KvMode;
+  /** Sequences that run at once. */
   readonly slots: number;
+  /** Tokens per KV block. */
   readonly blockTokens: number;
   /** KV memory in bytes. */
   readonly kvBytes: number;
@@ -164,6 +189,7 @@ export interface Engine extends AsyncDisposable {
   renderChat(messages: readonly ChatMessage[]): string;
   /** Bytes of one token. */
   tokenBytes(id: number): Uint8Array;
+  /** State and counters, as of the loop's last turn. */
   stats(): EngineStats;
   /** Ends all requests as cancelled and frees everything. */
   close(): Promise<void>;

@@ -34,7 +34,7 @@ function vocabOf(on: Bench, golden: Golden, tensor: (key: string) => Float32Arra
 for (const name of goldenModels()) {
   const folder = `${FIXTURES}/models/${name}`;
 
-  Deno.test(`logits of ${name} at every prompt position are HF's`, async () => {
+  Deno.test(`EngineLoop gives HF's logits of ${name} at every prompt position`, async () => {
     const { golden, tensor } = readGolden(name);
     using on = await bench(folder, { inFlight: 1, prefixCache: false, prefillChunk: 16 });
     const vocab = vocabOf(on, golden, tensor);
@@ -49,7 +49,7 @@ for (const name of goldenModels()) {
     }
   });
 
-  Deno.test(`logits of ${name} at every decode step are HF's, for one-token and chunked prefill`, async () => {
+  Deno.test(`EngineLoop gives HF's logits of ${name} at every decode step, for one-token and chunked prefill`, async () => {
     const { golden, tensor } = readGolden(name);
     using on = await bench(folder, { inFlight: 1, prefixCache: false, prefillChunk: 64 });
     const vocab = vocabOf(on, golden, tensor);
@@ -76,7 +76,7 @@ for (const name of goldenModels()) {
     }
   });
 
-  Deno.test(`greedy ids of ${name} are HF's in every kv-mode`, async () => {
+  Deno.test(`EngineLoop gives HF's greedy ids of ${name} in every kv-mode`, async () => {
     const { golden } = readGolden(name);
     for (const kvMode of MODES) {
       using on = await bench(folder, { kvMode });
@@ -93,7 +93,7 @@ for (const name of goldenModels()) {
   });
 }
 
-Deno.test(`greedy ids of stories260K are the reference's in every kv-mode`, {
+Deno.test("EngineLoop gives the reference's greedy ids of stories260K in every kv-mode", {
   ignore: sharedFolder("models/stories260K") === null,
 }, async () => {
   const folder = sharedFolder("models/stories260K")!;
