@@ -199,6 +199,7 @@ def export(model, tok, out):
     out.mkdir(parents=True, exist_ok=True)
     write = lambda name, value: (out / name).write_text(json.dumps(value, indent=2) + "\n")
     save_file({"model." + n: p.detach().bfloat16().contiguous() for n, p in model.state_dict().items()}, out / "model.safetensors", {"format": "pt"})
+    (out / "model.safetensors").chmod(0o644)  # save_file lets only the owner read it
     tok.save(str(out / "tokenizer.json"))
     write("config.json", CONFIG)
     write("generation_config.json", {"bos_token_id": BOS, "eos_token_id": END, "pad_token_id": PAD, "do_sample": True, "temperature": 0.7, "top_p": 0.9, "max_new_tokens": 512})
@@ -226,7 +227,7 @@ def main():
 
     tok = train_tokenizer(a.seed)
     held_out = list(batches(tokenize(tok, a.seed + 1, 1000), a.tokens, random.Random(0)))
-    # A document has about 250 tokens; every one is used once.
+    # A document has about 250 tokens; none is used twice.
     docs = tokenize(tok, a.seed + 2, a.steps * a.tokens // 220)
     print(f"{len(docs)} documents, {sum(map(len, docs)) / 1e6:.1f} M tokens, {time.time() - began:.0f} s", flush=True)
 
