@@ -13,4 +13,5 @@ export {
   NativeLibrary,
   NativeModel,
   type NativeModelTables,
+  type NativeTensor,
 } from "./native.ts";

@@ -17,7 +17,22 @@ import {
 } from "./layout.ts";
 import { symbols } from "./symbols.ts";
 
-/** A model's shape and where its tensors lie: plain data. */
+/** A kvrm_tensor. Row-major [rows, cols]; a vector is [n, 1]. */
+export interface NativeTensor {
+  /** kvrm_role */
+  role: number;
+  layer: number;
+  /** kvrm_dtype */
+  dtype: 0 | 1 | 2;
+  /** Index into the list of files, or KVRM.NO_FILE for random values. */
+  file: number;
+  /** Bytes from the start of the file, below 2^53. */
+  offset: number;
+  rows: number;
+  cols: number;
+}
+
+/** A model's shape and where its tensors lie: plain data that survives postMessage. */
 export interface NativeModelTables {
   config: {
     hidden: number;
@@ -32,20 +47,12 @@ export interface NativeModelTables {
     rmsEps: number;
     attentionScale: number;
   };
-  /** `offset` in bytes from the start of file `file`, an index into `files` or KVRM.NO_FILE. */
-  tensors: readonly {
-    role: number;
-    layer: number;
-    dtype: number;
-    file: number;
-    offset: number;
-    rows: number;
-    cols: number;
-  }[];
-  files: readonly string[];
-  /** [headDim / 2] */
+  tensors: NativeTensor[];
+  /** Absolute paths. */
+  files: string[];
+  /** [headDim / 2]: RoPE's inverse frequencies, scaling applied. */
   invFreq: Float32Array;
-  /** [layers], tokens; 0 is full attention. */
+  /** [layers]: sliding window in tokens, 0 for full attention. */
   layerWindows: Uint32Array;
 }
 

@@ -6,7 +6,7 @@
  */
 import type { LoopSink, Tops } from "./loop.ts";
 import type { Ring } from "./ring.ts";
-import { Sequence } from "./sequence.ts";
+import { Sequence, type SequenceOptions } from "./sequence.ts";
 
 /** Tags of records to the worker. */
 export const Command = { SUBMIT: 1, CANCEL: 2 } as const;
@@ -33,22 +33,9 @@ export const Stat = {
 } as const;
 
 /** A request's choice, as the server's isolate describes it. */
-export interface Submission {
-  id: number;
-  prompt: Int32Array;
-  maxTokens: number;
-  temperature: number;
-  topK: number;
-  topP: number;
-  minP: number;
-  seedLo: number;
-  seedHi: number;
-  logprobs: number;
-  promptLogprobs: number;
-  priority: number;
+export interface Submission extends Omit<SequenceOptions, "parent"> {
   /** Id of the request's first choice, or -1. */
   parent: number;
-  stopTokens: Int32Array;
 }
 
 const SUBMIT_WORDS = 15;

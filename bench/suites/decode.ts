@@ -5,10 +5,10 @@
  * @module
  */
 import { EngineHost } from "../../runtime/host.ts";
-import type { LoopSink } from "../../runtime/loop.ts";
 import { randomModel } from "../../runtime/model/folder.ts";
 import { engineSizes } from "../../runtime/options.ts";
-import { Sequence } from "../../runtime/sequence.ts";
+import type { Sequence } from "../../runtime/sequence.ts";
+import { greedy, silent } from "../loop.ts";
 import { median, type Report, type Rows } from "../report.ts";
 
 const SHAPE = { hidden: 768, intermediate: 3072, layers: 12, heads: 12, kvHeads: 4, vocab: 32_000 } as const;
@@ -16,25 +16,8 @@ const PROMPT = 128;
 const DECODE_STEPS = 48;
 const REPEATS = 5;
 
-const silent: LoopSink = { admitted() {}, token() {}, promptToken() {}, ended() {} };
-
-function sequence(id: number, prompt: number, maxTokens: number): Sequence {
-  return new Sequence({
-    id,
-    prompt: Int32Array.from({ length: prompt }, (_, i) => (id * 977 + i * 31) % SHAPE.vocab),
-    maxTokens,
-    temperature: 0,
-    topK: 0,
-    topP: 1,
-    minP: 0,
-    seedLo: id,
-    seedHi: 0,
-    logprobs: 0,
-    promptLogprobs: 0,
-    stopTokens: new Int32Array(0),
-    priority: 0,
-    parent: null,
-  });
+function sequence(id: number, promptLength: number, maxTokens: number): Sequence {
+  return greedy(id, promptLength, maxTokens, (i) => (id * 977 + i * 31) % SHAPE.vocab);
 }
 
 /** Runs the suite. */

@@ -6,11 +6,11 @@
  * @module
  */
 import type { KvMode } from "../../runtime/types.ts";
-import type { LoopSink } from "../../runtime/loop.ts";
 import { EngineHost } from "../../runtime/host.ts";
 import { randomModel } from "../../runtime/model/folder.ts";
 import { engineSizes } from "../../runtime/options.ts";
-import { Sequence } from "../../runtime/sequence.ts";
+import type { Sequence } from "../../runtime/sequence.ts";
+import { greedy, silent } from "../loop.ts";
 import { median, quantile, type Report } from "../report.ts";
 
 const HISTORY = 4000;
@@ -18,27 +18,9 @@ const STEPS = 10_000;
 const WINDOWS = 10;
 const CONTEXT = 65_536;
 
-/** Hears everything and keeps nothing. */
-const silent: LoopSink = { admitted() {}, token() {}, promptToken() {}, ended() {} };
-
-function sequence(id: number, prompt: number, maxTokens: number): Sequence {
-  return new Sequence({
-    id,
-    // Different from the first token on, so that nothing is shared.
-    prompt: Int32Array.from({ length: prompt }, (_, i) => 3 + (id * 131 + i * 7) % 900),
-    maxTokens,
-    temperature: 0,
-    topK: 0,
-    topP: 1,
-    minP: 0,
-    seedLo: id,
-    seedHi: 0,
-    logprobs: 0,
-    promptLogprobs: 0,
-    stopTokens: new Int32Array([2]),
-    priority: 0,
-    parent: null,
-  });
+/** Different from the first token on, so that nothing is shared. */
+function sequence(id: number, promptLength: number, maxTokens: number): Sequence {
+  return greedy(id, promptLength, maxTokens, (i) => 3 + (id * 131 + i * 7) % 900);
 }
 
 function measure(slots: number, kvMode: KvMode, fragmented: boolean) {

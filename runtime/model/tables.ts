@@ -4,34 +4,15 @@
  * @module
  */
 import { join, resolve } from "node:path";
+import type { NativeModelTables } from "../../ffi/mod.ts";
 import { ModelError } from "../errors.ts";
 import { type ModelConfig, parseModelConfig } from "./config.ts";
 import { readJson } from "./json.ts";
 import { ropeInvFreq } from "./rope.ts";
-import { DTYPE_CODES, locateTensors, type TensorRecord, tensorSpecs, type WeightDtype } from "./weights.ts";
+import { DTYPE_CODES, locateTensors, tensorSpecs, type WeightDtype } from "./weights.ts";
 
-/** Everything the native library needs, as plain data that survives postMessage. */
-export interface ModelTables {
-  config: {
-    hidden: number;
-    intermediate: number;
-    layers: number;
-    heads: number;
-    kvHeads: number;
-    headDim: number;
-    vocab: number;
-    maxPosition: number;
-    rmsEps: number;
-    attentionScale: number;
-  };
-  tensors: TensorRecord[];
-  /** Absolute paths. */
-  files: string[];
-  /** [headDim / 2]: RoPE's inverse frequencies, scaling applied. */
-  invFreq: Float32Array;
-  /** [layers]: sliding window in tokens, 0 for full attention. */
-  layerWindows: Uint32Array;
-}
+/** Everything the native library needs. */
+export type ModelTables = NativeModelTables;
 
 /** The graph and weights of a folder, without its tokenizer. */
 export interface LoadedTables {

@@ -3,6 +3,7 @@
  *
  * @module
  */
+import type { NativeTensor } from "../../ffi/mod.ts";
 import { join } from "node:path";
 import { ModelError } from "../errors.ts";
 import type { ModelConfig } from "./config.ts";
@@ -39,21 +40,6 @@ export type WeightDtype = keyof typeof DTYPE_CODES;
 
 const DTYPES: Readonly<Record<string, WeightDtype>> = { F32: "f32", F16: "f16", BF16: "bf16" };
 
-/** A `kvrm_tensor`. Row-major [rows, cols]; a vector is [n, 1]. */
-export interface TensorRecord {
-  /** `kvrm_role` */
-  role: number;
-  layer: number;
-  /** `kvrm_dtype` */
-  dtype: 0 | 1 | 2;
-  /** Index into the list of files, or 0xffffffff for random values. */
-  file: number;
-  /** Bytes from the start of the file, below 2^53. */
-  offset: number;
-  rows: number;
-  cols: number;
-}
-
 /** A tensor that the architecture needs: its name in the checkpoint and its shape. */
 export interface TensorSpec {
   name: string;
@@ -64,7 +50,7 @@ export interface TensorSpec {
 
 /** What {@linkcode locateTensors} found. */
 export interface LocatedTensors {
-  tensors: TensorRecord[];
+  tensors: NativeTensor[];
   /** Absolute paths. */
   files: string[];
   /** The type of most weights. */
@@ -133,7 +119,7 @@ export function tensorSpecs(c: GraphShape): TensorSpec[] {
  */
 export async function locateTensors(folder: string, config: GraphShape): Promise<LocatedTensors> {
   const { files, headers, index } = await readHeaders(folder);
-  const tensors: TensorRecord[] = [];
+  const tensors: NativeTensor[] = [];
   const used = new Set<string>();
   const counts: Record<WeightDtype, number> = { f32: 0, f16: 0, bf16: 0 };
   for (const spec of tensorSpecs(config)) {
