@@ -65,7 +65,7 @@ fi
 deno="$root/.deno/bin/deno"
 [[ -x "$deno" ]] || deno=deno
 command=(
-  "$deno" run --no-prompt --frozen --config "$root/deno.json" --unstable-no-legacy-abort
+  "$deno" run --no-prompt --frozen --config "$root/deno.json"
   "--allow-net=$net" "--allow-read=$read" "--allow-env=$env" "--allow-ffi=$lib" "${more[@]}"
   "$root/server.ts" "${flags[@]}"
 )
