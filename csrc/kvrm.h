@@ -10,6 +10,8 @@
 //  - One thread drives an engine (create, commit, wait, destroy); the library brings its own threads.
 //  - All records are little-endian and made of 4-byte fields only; kvrm_layout() describes them in
 //    text so that a mirror in another language can be checked when the library loads.
+// The tables below are aligned by hand.
+// clang-format off
 #ifndef KVRM_H_
 #define KVRM_H_
 

@@ -104,7 +104,7 @@ struct SampleParams {
   float top_p;        // 1: off
   float min_p;        // 0: off
   uint64_t seed;
-  uint32_t counter;   // index of the token in its request
+  uint32_t counter;  // index of the token in its request
 };
 
 // Bytes of scratch that Sample and TopLogprobs need for a vocabulary, 64-byte aligned.

@@ -57,7 +57,8 @@ export async function readSafetensorsHeader(path: string): Promise<Map<string, T
     throw new ModelError(`cannot open ${path}: ${messageOf(error)}`, { cause: error });
   }
   using _ = file;
-  const size = (await file.stat()).size;
+  // Not file.stat(): that asks for the permission to read what a link in the path stands for.
+  const size = (await Deno.stat(path)).size;
   if (size < 8) throw new ModelError(`${path} is truncated: ${size} bytes, wanted at least 8`);
   const prefix = await readExactly(file, 8);
   const length = Number(new DataView(prefix.buffer).getBigUint64(0, true));

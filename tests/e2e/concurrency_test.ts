@@ -1,6 +1,6 @@
 import { assertEquals } from "@std/assert";
 import type { KvMode } from "../../mod.ts";
-import { CANNOT_RUN, promptOf, readEvents, startService } from "./service.ts";
+import { atRest, CANNOT_RUN, promptOf, readEvents, startService } from "./service.ts";
 
 const REQUESTS = 32;
 
@@ -37,7 +37,6 @@ for (const kvMode of ["kv-rm", "static", "paged"] satisfies KvMode[]) {
       };
     }));
     assertEquals(together, solo);
-    const { running, waiting, blocks } = service.engine.stats();
-    assertEquals([running, waiting, blocks.active], [0, 0, 0]);
+    await atRest(service.engine);
   });
 }

@@ -1,5 +1,5 @@
 import { assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
-import { CANNOT_RUN, promptOf, type Service, startService } from "./service.ts";
+import { atRest, CANNOT_RUN, promptOf, type Service, startService } from "./service.ts";
 
 const MAX_BODY = 100_000;
 
@@ -42,7 +42,7 @@ for (const stream of [false, true]) {
       }
       const batch = [promptOf(service.engine, 3), promptOf(service.engine, maxContext)];
       await refused("/v1/completions", 400, json({ prompt: batch, stream }));
-      assertEquals(service.engine.stats().running + service.engine.stats().waiting, 0);
+      await atRest(service.engine);
     },
   );
 }
@@ -112,7 +112,7 @@ Deno.test(
 Deno.test("createApp() answers 429 with retry-after when the queue is full", needed, async () => {
   const { response } = await refused("/v1/completions", 429, json({ prompt: Array(9).fill("a") }));
   assertMatch(response.headers.get("retry-after") ?? "", /^\d+$/);
-  assertEquals(service.engine.stats().running + service.engine.stats().waiting, 0);
+  await atRest(service.engine);
 });
 
 Deno.test("createApp() gives a request the id that its client gave it", needed, async () => {
@@ -121,6 +121,7 @@ Deno.test("createApp() gives a request the id that its client gave it", needed, 
 });
 
 Deno.test("GET /health tells that the engine lives and how busy it is", needed, async () => {
+  await atRest(service.engine);
   const response = await fetch(`${service.url}/health`);
   const body = await response.json();
   assertEquals([response.status, body.status, body.model], [200, "ok", service.engine.model.id]);

@@ -2,7 +2,7 @@ import { assert, assertEquals } from "@std/assert";
 import fc from "fast-check";
 import { chatBody } from "../../api/schemas/chat.ts";
 import { completionBody } from "../../api/schemas/completions.ts";
-import { CANNOT_CHAT, CANNOT_RUN, type Service, startService } from "./service.ts";
+import { atRest, CANNOT_CHAT, CANNOT_RUN, type Service, startService } from "./service.ts";
 
 const needed = { ignore: CANNOT_RUN };
 
@@ -77,7 +77,6 @@ for (
     });
     await fc.assert(property, { numRuns: 400 });
     assert(answered > 10 || (CANNOT_CHAT && path !== "/v1/completions"), `${answered} answers`);
-    const { running, waiting, blocks } = service.engine.stats();
-    assertEquals([running, waiting, blocks.active], [0, 0, 0]);
+    await atRest(service.engine);
   });
 }

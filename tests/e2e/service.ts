@@ -107,3 +107,11 @@ export function promptOf(engine: Engine, count: number): number[] {
   const [first, ...rest] = story;
   return [first!, ...Array.from({ length: count - 1 }, (_, i) => rest[i % rest.length]!)];
 }
+
+/** Waits until nothing runs, waits or holds a block: an answer may arrive a step before the engine has heard of its end. */
+export async function atRest(engine: Engine): Promise<void> {
+  await until(() => {
+    const { running, waiting, blocks } = engine.stats();
+    return running + waiting + blocks.active === 0;
+  }, "the engine is at rest");
+}
