@@ -48,7 +48,9 @@ const INDEX = "model.safetensors.index.json";
  * Throws a ModelError that says what to do when there is no network, no such model, or no permission.
  */
 export async function resolveModel(spec: string, options: ResolveOptions = {}): Promise<string> {
-  if (/^(\/|\.{1,2}(\/|$)|~\/)/.test(spec) || (spec !== "" && await isFolder(spec))) return spec;
+  // Deno resolves "org/.." before it looks, so that it would be this folder; "" it refuses to look at.
+  const mayBeFolder = spec !== "" && !/\/\.{1,2}$/.test(spec);
+  if (/^(\/|\.{1,2}(\/|$)|~\/)/.test(spec) || (mayBeFolder && await isFolder(spec))) return spec;
   const [, name, revision = "main"] = /^([\w.-]+\/[\w.-]+)(?:@([\w.-]+(?:\/[\w.-]+)*))?$/.exec(spec) ?? [];
   if (name === undefined || /(^|\/)\.{1,2}(\/|$)/.test(`${name}/${revision}`)) {
     throw new ModelError(
