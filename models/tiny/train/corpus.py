@@ -10,7 +10,7 @@ import re
 import sys
 
 from plots import PLOTS
-from talk import CAPITALS, CHAT, DESCRIPTIONS, FALLBACK, JOKES, LETTERS, OFF_TOPIC, POEMS, RECIPES, SYSTEM, TOPICS
+from talk import CAPITALS, CHAT, DESCRIPTIONS, FALLBACK, JOKES, LETTERS, OFF_TOPIC, POEMS, RECIPES, SCENE, SCENE_NEXT, SYSTEM, TOPICS
 from world import (ADJECTIVES, CHARACTERS, FACTS, HABITATS, HE, LIKES, NOT_FOR_PEOPLE, RARE, PEOPLE, SEA_THINGS, SHE, THEMES, THINGS)
 
 BOS, END, SYS, USER, ASSISTANT = "<|bos|>", "<|end|>", "<|system|>", "<|user|>", "<|assistant|>"
@@ -88,11 +88,21 @@ def tidy(text):
 def invent(rng):
     """A word that does not exist, so that nouns and names must be copied, not remembered."""
     syllables = [rng.choice("b bl br c ch d dr f fl g gl gr h j k l m n p pl qu r s sh sn t tr v w y z".split())
-                 + rng.choice("a e i o u oo ee".split()) for _ in range(rng.choice((1, 2, 2, 3)))]
-    return "".join(syllables) + rng.choice("b ck g l m n nk p r rt t x zz".split())
+                 + rng.choice("a e i o u ar er in on".split()) for _ in range(rng.choice((1, 2, 2, 3)))]
+    return "".join(syllables) + rng.choice(("a", "o", "y", "le", "et", "er", "on", "b", "ck", "m", "n", "p", "r", "t", "x"))
+
+
+def odd_noun(rng):
+    """A noun from no list: made up, or of two words that hardly ever met."""
+    if rng.random() < 0.4:
+        return invent(rng)
+    one = rng.choice(FIRST_WORDS if rng.random() < 0.5 else SHORT_NOUNS)
+    return one + rng.choice((" ", " ", "")) + rng.choice(SHORT_NOUNS)
 
 
 KNOWN = {c[0]: c for c in CHARACTERS}
+SHORT_NOUNS = [n for n in [c[0] for c in CHARACTERS] + [n for _, _, nouns in RARE for n in nouns] if len(n) < 8 and " " not in n]
+FIRST_WORDS = "magic haunted flying talking giant baby paper iron wooden space sea mountain invisible wise dancing singing river snow fire ice stone lost sweet wild royal secret".split()
 
 
 def hero(row):
@@ -102,18 +112,18 @@ def hero(row):
 def somebody(rng):
     """noun, habitats, way of moving, gender of a random hero."""
     x = rng.random()
-    if x < 0.74:
+    if x < 0.60:
         return hero(rng.choice(CHARACTERS))
-    elif x < 0.80:
+    elif x < 0.67:
         return hero(KNOWN[rng.choice(("boy", "girl", "girl", "dog", "cat", "fox", "bear", "dragon"))])
-    elif x < 0.93:
+    elif x < 0.85:
         h, m, nouns = rng.choice(RARE)
         return rng.choice(nouns), h, m, "?"
-    return invent(rng), ["forest", "meadow", "town", "mountain", "jungle"], "walk", "?"
+    return odd_noun(rng), ["forest", "meadow", "town", "mountain", "jungle"], "walk", "?"
 
 
 def person_name(rng, gender):
-    if rng.random() < 0.07:
+    if rng.random() < 0.12:
         return invent(rng).capitalize()
     return rng.choice(HE if gender == "h" else SHE)
 
@@ -299,8 +309,8 @@ def plural(noun):
 def loosely(rng, text):
     """As people type: sometimes in lower case, often without the final stop."""
     text = tidy(text)
-    if rng.random() < 0.15:
-        text = text.lower()
+    x = rng.random()
+    text = text.lower() if x < 0.15 else text.upper() if x < 0.17 else text
     if text[-1] in ".?!":
         return text
     question = text.lower().startswith(("can ", "could ", "do ", "would "))
@@ -310,7 +320,7 @@ def loosely(rng, text):
 def story_chat(rng):
     """A request, the story, and the Story itself for later questions."""
     kind = rng.choices(("noun", "adj", "named", "pair", "clause", "like", "odd", "place", "theme", "name", "none", "go on"),
-                       (44, 10, 6, 12, 8, 2, 4, 4, 6, 4, 4, 2))[0]
+                       (38, 13, 7, 12, 11, 2, 3, 4, 6, 4, 4, 2))[0]
     if kind == "pair":
         s = Story(rng, pair=True)
     elif kind == "theme":
@@ -423,7 +433,7 @@ def animal_facts(a, eats, lives, says, what):
 def sum_chat(rng):
     a, b = rng.randint(0, 10), rng.randint(0, 10)
     if rng.random() < 0.6:
-        return rng.choice((f"What is {a} + {b}?", f"What is {a} plus {b}?", f"{a} + {b}", f"How much is {a} and {b}?")), rng.choice((f"{a} + {b} is {a + b}.",) * 3 + (f"It is {a + b}.",))
+        return rng.choice((f"What is {a} + {b}?", f"What is {a} plus {b}?", f"{a} + {b}", f"{a}+{b}", f"What is {a}+{b}?", f"How much is {a} and {b}?")), rng.choice((f"{a} + {b} is {a + b}.",) * 3 + (f"It is {a + b}.",))
     a, b = max(a, b), min(a, b)
     return rng.choice((f"What is {a} - {b}?", f"What is {a} minus {b}?", f"{a} - {b}")), f"{a} - {b} is {a - b}."
 
@@ -523,8 +533,20 @@ def conversation(rng):
     return chat(turns, system)
 
 
+def scene(rng):
+    s = Story(rng)
+    v = dict(s.v, **SCENE)
+    for slot in ("where", "stuff", "how", "view", "who", "mood"):  # one or two of each, that come back
+        v[slot] = "[" + "|".join(expand(SCENE[slot], v, rng) for _ in range(2 if slot in ("where", "how") else 1)) + "]"
+    v["friendname"] = person_name(rng, rng.choice("hs"))
+    if rng.random() < 0.3:
+        v.update(P="I", he="I", him="me", his="my")
+    parts = ["{first}"] + rng.sample(SCENE_NEXT, rng.randint(3, 9)) + ["{last}"]
+    return "\n\n".join(tidy(expand(" ".join(p), v, rng)) for p in ([parts] if rng.random() < 0.8 else [parts[:4], parts[4:]]))
+
+
 def plain(rng):
-    kind = rng.choices(("story", "long", "short", "describe", "facts", "letter", "recipe", "poem"), (64, 8, 5, 9, 5, 4, 3, 2))[0]
+    kind = rng.choices(("story", "long", "short", "scene", "describe", "facts", "letter", "recipe", "poem"), (52, 8, 4, 20, 6, 3, 3, 2, 2))[0]
     if kind in ("story", "long", "short"):
         if rng.random() < 0.25:
             noun, gender = rng.choice((("boy", "h"), ("girl", "s")))
@@ -541,6 +563,8 @@ def plain(rng):
         text = " ".join(tidy(animal_facts(*f)) for f in rng.sample(FACTS, rng.randint(1, 3)))
     elif kind == "poem":
         text = poem(rng, somebody(rng)[0])
+    elif kind == "scene":
+        text = scene(rng)
     else:
         s = Story(rng, named=True)
         s.v["friendname"] = person_name(rng, rng.choice("hs"))
@@ -551,7 +575,7 @@ def plain(rng):
 
 
 def document(rng):
-    return conversation(rng) if rng.random() < 0.62 else plain(rng)
+    return conversation(rng) if rng.random() < 0.58 else plain(rng)
 
 
 def documents(seed, count):

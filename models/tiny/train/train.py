@@ -215,17 +215,20 @@ def main():
     arg = argparse.ArgumentParser()
     arg.add_argument("--out", type=Path, default=Path(__file__).resolve().parent.parent)
     arg.add_argument("--seed", type=int, default=1)
-    arg.add_argument("--steps", type=int, default=2000)
+    arg.add_argument("--steps", type=int, default=2200)
     arg.add_argument("--tokens", type=int, default=8192, help="of a batch")
     arg.add_argument("--eager", action="store_true", help="do without torch.compile, which needs a C++ compiler and is two to three times as fast")
     arg.add_argument("--lr", type=float, default=4e-3)
     arg.add_argument("--threads", type=int, default=2)
+    arg.add_argument("--new-tokenizer", action="store_true", help="train one even if there is one in --out")
     a = arg.parse_args()
     torch.set_num_threads(a.threads)
     torch.manual_seed(a.seed)
     began = time.time()
 
-    tok = train_tokenizer(a.seed)
+    vocabulary = a.out / "tokenizer.json"
+    keep = vocabulary.exists() and not a.new_tokenizer
+    tok = Tokenizer.from_file(str(vocabulary)) if keep else train_tokenizer(a.seed)
     held_out = list(batches(tokenize(tok, a.seed + 1, 1000), a.tokens, random.Random(0)))
     # A document has about 250 tokens; none is used twice.
     docs = tokenize(tok, a.seed + 2, a.steps * a.tokens // 220)
