@@ -33,11 +33,6 @@ export class Ring {
     return new SharedArrayBuffer((HEADER + size) * 4);
   }
 
-  /** Words that a record may have at most. */
-  get capacity(): number {
-    return this.#words.length;
-  }
-
   // ---- producer
 
   /** Whether a record of `words` words fits now, beside those put but not yet published. */
