@@ -25,6 +25,10 @@ serve: native ## Serve a model over HTTP; MODEL=folder HOST=127.0.0.1 PORT=8000 
 native: setup ## Build build/libkvrm_cpu.so
 	@$(MAKE) -q build/libkvrm_cpu.so 2>/dev/null || $(SUBMAKE) build/libkvrm_cpu.so
 
+.PHONY: cuda-toolkit
+cuda-toolkit: ## Get the CUDA 13 compiler into .cuda/ where none is installed
+	@scripts/cuda_toolkit.sh
+
 .PHONY: setup
 setup: ## Get what is missing: Deno, Debian packages, npm packages
 	@scripts/bootstrap.sh deno packages deps
@@ -62,6 +66,6 @@ clean: ## Remove what was built
 
 .PHONY: distclean
 distclean: clean ## Remove what was built and what was fetched
-	rm -rf .deno
+	rm -rf .deno .cuda
 
 include csrc/build.mk

@@ -2,9 +2,11 @@
 # Gets what the project needs and the machine lacks. Instant, and silent, when nothing is missing.
 #
 #   scripts/bootstrap.sh deno       .deno/bin/deno: the PATH's Deno if it is new enough, else one from npm
-#   scripts/bootstrap.sh packages   a C++20 compiler and Google Highway, as Debian packages
+#   scripts/bootstrap.sh packages   a C++20 compiler, Google Highway and, for the CUDA emulator, Boost.Context, as
+#                                   Debian packages
 #   scripts/bootstrap.sh deps       the npm packages of deno.lock, in Deno's own cache
 #   scripts/bootstrap.sh tools      what only the gate uses: clang-format, shellcheck, curl (never fails)
+#   scripts/bootstrap.sh pip        Python's pip, which fetches the CUDA compiler (scripts/cuda_toolkit.sh)
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -81,6 +83,7 @@ get_packages() {
   command -v "${compiler[0]}" >/dev/null || missing+=(g++)
   # Without a compiler the header cannot be looked for; asking for an installed package does no harm.
   if ((${#missing[@]})) || ! has_header hwy/highway.h; then missing+=(libhwy-dev); fi
+  if ((${#missing[@]})) || ! has_header boost/context/fiber.hpp; then missing+=(libboost-context-dev); fi
   ((${#missing[@]} == 0)) || apt_install "${missing[@]}" || exit 1
 }
 
@@ -96,10 +99,14 @@ get_tools() {
   ((${#missing[@]} == 0)) || apt_install "${missing[@]}" || true
 }
 
-(($# > 0)) || die "which part? deno, packages, deps or tools"
+get_pip() {
+  python3 -m pip --version >/dev/null 2>&1 || apt_install python3-pip || exit 1
+}
+
+(($# > 0)) || die "which part? deno, packages, deps, tools or pip"
 for part in "$@"; do
   case "$part" in
-    deno | packages | deps | tools) "get_$part" ;;
-    *) die "unknown part '$part', wanted deno, packages, deps or tools" ;;
+    deno | packages | deps | tools | pip) "get_$part" ;;
+    *) die "unknown part '$part', wanted deno, packages, deps, tools or pip" ;;
   esac
 done
