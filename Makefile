@@ -29,6 +29,14 @@ native: setup ## Build build/libkvrm_cpu.so
 cuda-toolkit: ## Get the CUDA 13 compiler into .cuda/ where none is installed
 	@scripts/cuda_toolkit.sh
 
+.PHONY: cuda
+cuda: cuda-toolkit setup ## Build build/libkvrm_cuda.so; CUDA_ARCHS="90a" builds for one kind of GPU
+	@$(SUBMAKE) cuda-library
+
+.PHONY: emulator
+emulator: setup ## Build build/libkvrm_emulator.so: the CUDA backend without a GPU
+	@$(SUBMAKE) build/libkvrm_emulator.so
+
 .PHONY: setup
 setup: ## Get what is missing: Deno, Debian packages, npm packages
 	@scripts/bootstrap.sh deno packages deps
@@ -69,3 +77,4 @@ distclean: clean ## Remove what was built and what was fetched
 	rm -rf .deno .cuda
 
 include csrc/build.mk
+include csrc/cuda/build.mk
