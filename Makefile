@@ -42,7 +42,7 @@ setup: ## Get what is missing: Deno, Debian packages, npm packages
 	@scripts/bootstrap.sh deno packages deps
 
 .PHONY: test
-test: native ## Run every test: TypeScript, end to end, native, native under sanitizers
+test: native emulator ## Run every test: TypeScript, end to end, native, emulated CUDA, under sanitizers
 	@$(GATE) tests
 
 .PHONY: test-ts

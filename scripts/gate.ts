@@ -15,8 +15,8 @@ import { type Count, countDeno, countNative, emptyCount, type Skipped } from "./
 interface Step {
   group: "checks" | "tests";
   command: readonly string[];
-  /** A sentence when the step cannot run here. */
-  skip?: string | undefined;
+  /** A sentence when the step cannot run here, or what finds out just before the step. */
+  skip?: string | undefined | (() => string | undefined);
   count(output: string, exitCode: number): Count;
 }
 
@@ -37,7 +37,7 @@ function testPermissions(): string[] {
     "--allow-env",
     "--allow-sys",
     `--allow-run=${Deno.execPath()},deno,bash`,
-    `--allow-ffi=${root}/build/libkvrm_cpu.so`,
+    `--allow-ffi=${["cpu", "emulator", "cuda"].map((name) => `${root}/build/libkvrm_${name}.so`).join()}`,
   ];
 }
 
@@ -58,37 +58,32 @@ function steps(testArgs: readonly string[]): Record<string, Step> {
       ["shellcheck", ...scripts],
       tool("shellcheck") ? undefined : "shellcheck is not installed",
     ),
-    build: check([
-      "make",
-      "--no-print-directory",
-      `-j${navigator.hardwareConcurrency}`,
-      "build/libkvrm_cpu.so",
-    ]),
+    build: check(make("build/libkvrm_cpu.so", "build/libkvrm_emulator.so")),
+    // Without a GPU this is all that can be checked of it: that it compiles, links, and spills no registers.
+    cuda: check(make("cuda-library"), cudaSkip),
     deno: {
       group: "tests",
       command: ["deno", "test", "--frozen", ...testPermissions(), ...testArgs],
       count: countDeno,
     },
-    native: {
-      group: "tests",
-      command: ["make", "--no-print-directory", `-j${navigator.hardwareConcurrency}`, "native-test"],
-      count: countNative,
-    },
-    sanitized: {
-      group: "tests",
-      command: [
-        "make",
-        "--no-print-directory",
-        `-j${navigator.hardwareConcurrency}`,
-        "native-test-sanitized",
-      ],
-      count: countNative,
-    },
+    native: native("native-test"),
+    sanitized: native("native-test-sanitized"),
+    emulator: native("cuda-test"),
+    "emulator-sanitized": native("cuda-test-sanitized"),
   };
 }
 
+function make(...targets: string[]): string[] {
+  return ["make", "--no-print-directory", `-j${navigator.hardwareConcurrency}`, ...targets];
+}
+
+/** Binaries of csrc/common/test.h. */
+function native(target: string): Step {
+  return { group: "tests", command: make(target), count: countNative };
+}
+
 /** A step that passes or fails as a whole. */
-function check(command: readonly string[], skip?: string): Step {
+function check(command: readonly string[], skip?: Step["skip"]): Step {
   return {
     group: "checks",
     command,
@@ -115,6 +110,14 @@ function clangFormatSkip(): string | undefined {
   const { stdout } = new Deno.Command("clang-format", { args: ["--version"] }).outputSync();
   const version = /version (\d+)/.exec(new TextDecoder().decode(stdout))?.[1];
   return version === "14" ? undefined : `clang-format is version ${version}, wanted 14`;
+}
+
+/** Gets the compiler of the CUDA backend. Where nobody can (offline, say) only CI, which owes it, fails. */
+function cudaSkip(): string | undefined {
+  const { success } = new Deno.Command("scripts/cuda_toolkit.sh", { stdin: "null", stdout: "null" })
+    .outputSync();
+  if (success || Deno.env.get("CI")) return undefined;
+  return "no CUDA 13 compiler is installed, and its wheels could not be fetched";
 }
 
 function filesBelow(folder: string): string[] {
@@ -181,7 +184,7 @@ async function main(args: readonly string[]): Promise<number> {
     total.failed += count.failed;
     total.skipped += count.skipped;
     table.push(
-      `${name.padEnd(14)}${String(count.passed).padStart(7)} passed ${
+      `${name.padEnd(19)}${String(count.passed).padStart(7)} passed ${
         String(count.failed).padStart(4)
       } failed ` +
         `${String(count.skipped).padStart(4)} skipped ${seconds.toFixed(1).padStart(7)} s`,
@@ -191,9 +194,10 @@ async function main(args: readonly string[]): Promise<number> {
   };
   for (const name of names) {
     const step = all[name]!;
-    if (step.skip !== undefined) {
+    const skip = typeof step.skip === "function" ? step.skip() : step.skip;
+    if (skip !== undefined) {
       add(name, { ...emptyCount(), skipped: 1 }, 0);
-      table.push(`  skipped: ${step.skip}`);
+      table.push(`  skipped: ${skip}`);
       continue;
     }
     print(`\n== ${name}: ${step.command.slice(0, 4).join(" ")}${step.command.length > 4 ? " …" : ""}`);
