@@ -100,14 +100,29 @@ int32_t Greedy(const float* logits, uint32_t vocab, float max, const float* maxi
 // The order's end: nothing comes after it.
 constexpr Candidate Nobody(uint32_t vocab) { return {kNone, vocab}; }
 
-// The token where the sum of weights, best first from `before` on, reaches `wanted`. all [count] > 0.
-Candidate Crossing(Candidate* all, size_t count, const float* weights, double before, double wanted) {
+// Weights as top-p sums them: whole multiples of a power of two so small that the units of a whole
+// vocabulary fit into 63 bits. Integers have one sum, in whatever order they are added.
+class Units {
+ public:
+  explicit Units(uint32_t vocab) : scale_(std::ldexp(1.0f, 63 - std::bit_width(vocab))) {}
+  int64_t operator()(float weight) const { return static_cast<int64_t>(weight * scale_); }  // rounds down
+  // The least sum that reaches p of a total that is in weights, or in units.
+  int64_t Wanted(float p, double total) const { return static_cast<int64_t>(p * total * scale_); }
+  static int64_t Wanted(float p, int64_t total) { return static_cast<int64_t>(p * static_cast<double>(total)); }
+
+ private:
+  float scale_;
+};
+
+// The token where the units, best first from `before` on, reach `wanted`. all [count] must reach it.
+Candidate Crossing(Candidate* all, size_t count, const float* weights, const Units& units, int64_t before,
+                   int64_t wanted) {
   size_t low = 0, high = count;
   while (high - low > 32) {
     const size_t middle = low + (high - low) / 2;
     std::nth_element(all + low, all + middle, all + high, Before);
-    double half = before;
-    for (size_t i = low; i < middle; ++i) half += weights[all[i].id];
+    int64_t half = before;
+    for (size_t i = low; i < middle; ++i) half += units(weights[all[i].id]);
     if (half >= wanted) {
       high = middle;
     } else {
@@ -117,50 +132,62 @@ Candidate Crossing(Candidate* all, size_t count, const float* weights, double be
   }
   std::sort(all + low, all + high, Before);
   for (size_t i = low; i < high; ++i) {
-    before += weights[all[i].id];
+    before += units(weights[all[i].id]);
     if (before >= wanted) return all[i];
   }
   return all[high - 1];
 }
 
-// Top-p of a broad distribution, in linear time: weights are summed by magnitude (exponent and five bits
-// of mantissa), and only the tokens of the magnitude where the sum is reached are put in order.
-Candidate BroadNucleus(const float* logits, uint32_t vocab, const Scratch& scratch, double wanted) {
-  const auto magnitude = [](float weight) { return std::bit_cast<uint32_t>(weight) >> 18; };
-  constexpr uint32_t kTop = std::bit_cast<uint32_t>(1.0f) >> 18;  // no weight exceeds 1
-  double sums[kTop + 1] = {};
-  for (uint32_t i = 0; i < vocab; ++i) sums[magnitude(scratch.weights[i])] += scratch.weights[i];
-  double before = 0;
-  uint32_t at = kTop;
-  while (at > 0 && before + sums[at] < wanted) before += sums[at--];
+// Top-p of a broad distribution, in linear time: units are summed by how far a logit is below the
+// maximum (32 buckets for each factor of e), and only the tokens of the bucket where the sum is reached
+// are put in order.
+Candidate BroadNucleus(const float* logits, uint32_t vocab, const Scratch& scratch, const Units& units, float max,
+                       float inverse_temperature, int64_t wanted) {
+  constexpr uint32_t kBuckets = 4096;
+  const float factor = inverse_temperature * 32;
+  const auto bucket = [&](uint32_t i) {
+    const float below = (max - logits[i]) * factor;  // NaN goes to the last bucket
+    return below < kBuckets - 1 ? static_cast<uint32_t>(below) : kBuckets - 1;
+  };
+  int64_t sums[kBuckets] = {};
+  for (uint32_t i = 0; i < vocab; ++i) sums[bucket(i)] += units(scratch.weights[i]);
+  int64_t before = 0;
+  uint32_t at = 0;
+  while (at < kBuckets && before + sums[at] < wanted) before += sums[at++];
+  if (at == kBuckets) return Nobody(vocab);
   size_t count = 0;
   for (uint32_t i = 0; i < vocab; ++i) {
-    if (magnitude(scratch.weights[i]) == at && at > 0) scratch.candidates[count++] = {logits[i], i};
+    if (bucket(i) == at && units(scratch.weights[i]) > 0) scratch.candidates[count++] = {logits[i], i};
   }
-  return count == 0 ? Nobody(vocab) : Crossing(scratch.candidates, count, scratch.weights, before, wanted);
+  return Crossing(scratch.candidates, count, scratch.weights, units, before, wanted);
 }
 
 // The last token that top-k and top-p leave, in the order best first; Nobody when they are off.
-Candidate LastKept(const float* logits, uint32_t vocab, const Scratch& scratch, const SampleParams& params,
+// total: of all weights.
+Candidate LastKept(const float* logits, uint32_t vocab, const Scratch& scratch, const SampleParams& params, float max,
                    double total) {
   BestFirst best(logits, vocab, scratch);
+  const Units units(vocab);
   const bool by_k = params.top_k != 0 && params.top_k < vocab;
-  if (by_k) {
-    best.Reach(params.top_k);
-    total = 0;
-    for (size_t i = 0; i < params.top_k; ++i) total += scratch.weights[best[i].id];
-  }
+  if (by_k) best.Reach(params.top_k);
   if (!(params.top_p < 1.0f)) return by_k ? best[params.top_k - 1] : Nobody(vocab);
 
-  const double wanted = params.top_p * total;
+  int64_t wanted = units.Wanted(params.top_p, total);
+  if (by_k) {
+    int64_t kept = 0;
+    for (size_t i = 0; i < params.top_k; ++i) kept += units(scratch.weights[best[i].id]);
+    wanted = Units::Wanted(params.top_p, kept);
+  }
   const size_t limit = by_k ? params.top_k : std::min<size_t>(vocab, kHead);
-  double sum = 0;
+  int64_t sum = 0;
   for (size_t i = 0; i < limit; ++i) {
     if (i >= best.sorted()) best.Reach(std::min(limit, std::max<size_t>(32, 8 * i)));
-    sum += scratch.weights[best[i].id];
+    sum += units(scratch.weights[best[i].id]);
     if (sum >= wanted) return best[i];
   }
-  return limit < vocab && !by_k ? BroadNucleus(logits, vocab, scratch, wanted) : best[limit - 1];
+  if (by_k) return best[limit - 1];
+  return limit < vocab ? BroadNucleus(logits, vocab, scratch, units, max, 1.0f / params.temperature, wanted)
+                       : Nobody(vocab);
 }
 
 // The first token whose cumulative weight, ids ascending, exceeds u * total.
@@ -201,7 +228,7 @@ int32_t Sample(const float* logits, uint32_t vocab, const SampleParams& params, 
   if (!(params.temperature > 0) || max == kNone) return Greedy(logits, vocab, max, scratch.maxima);
 
   double total = KVRM_CALL(Weigh)(logits, vocab, max, 1.0f / params.temperature, scratch.weights, scratch.sums);
-  const Candidate last = LastKept(logits, vocab, scratch, params, total);
+  const Candidate last = LastKept(logits, vocab, scratch, params, max, total);
   if (last.id < vocab || params.min_p > 0) {
     // The heaviest token weighs 1, so min-p is a bound on the weight, and 1 the most that it may be.
     total = KVRM_CALL(KeepUpTo)(logits, vocab, last, std::min(params.min_p, 1.0f), scratch.weights, scratch.sums);

@@ -3,7 +3,8 @@
 // The order of every sum is part of the contract, so that another backend can draw the same tokens:
 // ids are cut into chunks of 256; in a chunk, lane j of 16 adds weights j, j + 16, j + 32, ... in f32;
 // the lanes are halved (lane j + lane j + 8, then + 4, + 2, + 1); chunks are added in ascending order
-// in f64. A token that a filter removed counts as weight 0.
+// in f64. A token that a filter removed counts as weight 0. Top-p looks for its last token with weights
+// rounded down to integers (Units in ops_sampling.cc), whose sums have no order.
 
 #if defined(KVRM_CPU_SAMPLING_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef KVRM_CPU_SAMPLING_INL_H_
