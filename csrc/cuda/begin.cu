@@ -174,20 +174,10 @@ struct BuildShared {
   uint32_t prompt_first[kBuildThreads];
 };
 
-// Units of the segments; the items of attention begin with theirs.
-__device__ uint32_t PrefillUnits(const StepView& step, uint32_t unit_rows, BuildShared& shared) {
-  uint32_t units[1] = {0};
-  for (uint32_t i = threadIdx.x; i < step.header->num_segments; i += kBuildThreads) {
-    units[0] += (step.segments[i].count + unit_rows - 1) / unit_rows;
-  }
-  BlockSum(units, reinterpret_cast<uint32_t(*)[1]>(shared.sums));
-  return units[0];
-}
-
 // Decoding rows with their units, samples in the order of the slots (the row of a segment's sample follows
-// in AddSegments), and empty results. Fills counts with what is known then.
-__device__ void AddSlots(const StepView& step, uint32_t prefill_units, BuildShared& shared, StepCounts& counts) {
-  uint32_t rows = 0, samples = 0, items = prefill_units * step.kv_heads;
+// in AddSegments), and empty results.
+__device__ void AddSlots(const StepView& step, BuildShared& shared, StepCounts& counts) {
+  uint32_t rows = 0, samples = 0, items = 0;
   for (uint32_t begin = 0; begin < step.slots; begin += kBuildThreads) {
     const uint32_t s = begin + threadIdx.x;
     kvrm_slot slot = {};
@@ -209,7 +199,7 @@ __device__ void AddSlots(const StepView& step, uint32_t prefill_units, BuildShar
     items += all[2];
   }
   counts.rows = rows + step.header->num_tokens;
-  counts.units = rows + prefill_units;
+  counts.units = rows;
   counts.decode_units = rows;
   counts.items = items;
   counts.samples = samples;
@@ -231,7 +221,7 @@ __device__ void AddChunkRow(const StepView& step, const kvrm_segment& segment, u
 }
 
 // Rows and units of the segments, and the rows of their samples. Returns the rows of the result that are
-// in use; counts.samples and counts.decode_units are those of AddSlots.
+// in use; counts has those of the slots.
 __device__ uint32_t AddSegments(const StepView& step, uint32_t unit_rows, BuildShared& shared, StepCounts& counts) {
   const uint32_t num_segments = step.header->num_segments;
   uint32_t units = counts.decode_units, prompt_rows = 0, used = 0;
@@ -267,13 +257,15 @@ __device__ uint32_t AddSegments(const StepView& step, uint32_t unit_rows, BuildS
                           row,
                           rows,
                           position,
-                          (unit - counts.decode_units) * step.kv_heads,
+                          counts.items + (unit - counts.decode_units) * step.kv_heads,
                           Splits(step, position + rows)};
     }
     units += all[0];
     prompt_rows += all[1];
     __syncthreads();
   }
+  counts.units = units;
+  counts.items += (units - counts.decode_units) * step.kv_heads;
   counts.prompt_rows = prompt_rows;
   return used;
 }
@@ -290,7 +282,7 @@ __global__ void __launch_bounds__(kBuildThreads) BuildKernel(StepView step, uint
   const uint32_t per_unit = kUnitRows / (step.heads / step.kv_heads);
   const uint32_t unit_rows = per_unit == 0 ? 1 : per_unit;
   StepCounts counts = {};
-  AddSlots(step, PrefillUnits(step, unit_rows, shared), shared, counts);
+  AddSlots(step, shared, counts);
   __syncthreads();  // AddSegments looks samples up
   const uint32_t used = AddSegments(step, unit_rows, shared, counts);
   for (uint32_t i = threadIdx.x; i < used; i += kBuildThreads) step.row_results[i] = {};
