@@ -15,6 +15,9 @@ NATIVE_FLAGS := -std=c++20 -Icsrc -Wall -Wextra -ffp-contract=off -fvisibility=h
 NATIVE_LIBS :=
 
 NATIVE_ALL := $(shell find csrc -name '*.cc' -not -path 'csrc/cuda/*' | sort)
+# What every backend is linked with, and the tests that know a backend by its ABI alone.
+NATIVE_COMMON_SRC := $(filter-out %_test.cc,$(filter csrc/common/%,$(NATIVE_ALL)))
+NATIVE_ABI_TESTS := $(filter csrc/tests/%_test.cc,$(NATIVE_ALL))
 NATIVE_TEST_SRC := $(filter %_test.cc,$(NATIVE_ALL))
 NATIVE_BENCH_SRC := $(filter %_bench.cc,$(NATIVE_ALL))
 NATIVE_SRC := $(filter-out %_test.cc %_bench.cc %_fuzz.cc,$(NATIVE_ALL))

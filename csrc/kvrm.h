@@ -21,13 +21,15 @@
 extern "C" {
 #endif
 
-#define KVRM_ABI_VERSION 1u
+#define KVRM_ABI_VERSION 2u
 #define KVRM_DESCRIPTOR_MAGIC 0x4d52564bu  // "KVRM"
 #define KVRM_RESULT_MAGIC 0x5352564bu      // "KVRS"
 
 #define KVRM_MAX_IN_FLIGHT 3u     // committed steps whose results were not taken yet
 #define KVRM_MAX_SHAPES 8u        // decode[S] and up to seven mixed[S, C]
 #define KVRM_MAX_TOP_LOGPROBS 20u // alternatives reported per token
+#define KVRM_MAX_BIASES 1024u       // biased tokens of one slot
+#define KVRM_MAX_COUNT 32767u       // occurrences of a token that penalties tell apart
 #define KVRM_MAX_DESCRIPTOR_BYTES (16u << 20)
 #define KVRM_SECTION_ALIGN 64u    // each section of a descriptor or result starts on a multiple
 
@@ -46,7 +48,20 @@ typedef enum kvrm_status {
   KVRM_INTERNAL = 11,
 } kvrm_status;
 
-typedef enum kvrm_dtype { KVRM_F32 = 0, KVRM_F16 = 1, KVRM_BF16 = 2 } kvrm_dtype;
+typedef enum kvrm_dtype {
+  KVRM_F32 = 0,
+  KVRM_F16 = 1,
+  KVRM_BF16 = 2,
+  KVRM_F8_E4M3 = 3,  // of KV only, where the backend has it
+} kvrm_dtype;
+
+// What the matrices of the layers and the head become when they are loaded; activations keep their type.
+typedef enum kvrm_quantize {
+  KVRM_QUANTIZE_NONE = 0,
+  KVRM_QUANTIZE_FP8 = 1,   // e4m3, one scale for each row
+  KVRM_QUANTIZE_INT8 = 2,  // one scale for each row
+  KVRM_QUANTIZE_INT4 = 3,  // one scale for each 128 of a row
+} kvrm_quantize;
 
 // ---------------------------------------------------------------------------------------------
 // Model
@@ -89,7 +104,9 @@ typedef enum kvrm_role {
   F(u32, max_position)                                                                          \
   F(f32, rms_eps)                                                                               \
   F(f32, attention_scale) /* usually 1/sqrt(head_dim) */                                        \
-  F(u32, random_seed)     /* for tensors without a file */
+  F(u32, random_seed)     /* for tensors without a file */                                      \
+  F(u32, quantize)        /* kvrm_quantize */                                                   \
+  F(u32, device)          /* ordinal of the GPU; 0 on the CPU */
 
 // One tensor. Row-major [rows, cols]; a vector is [n, 1]. file indexes the list of paths;
 // KVRM_NO_FILE asks the library to make the tensor up (normal, std 0.02; norms 1): for benchmarks.
@@ -120,6 +137,9 @@ typedef enum kvrm_role {
   F(u32, max_groups)   /* capacity of groups[], all slots together */                           \
   F(u32, max_segments) /* capacity of segments[] */                                             \
   F(u32, max_moves)    /* capacity of moves[] */                                                \
+  F(u32, max_edits)    /* capacity of edits[]; 0: no penalties, no biases */                    \
+  F(u32, mask_rows)    /* capacity of masks[]; 0: no token masks */                             \
+  F(u32, host_blocks)  /* blocks of the host tier; 0: none */                                   \
   F(u32, kv_dtype)                                                                              \
   F(u32, threads)      /* 0: one per processor */                                               \
   F(u32, num_chunks)   /* mixed shapes: chunk sizes C, ascending */                             \
@@ -140,6 +160,9 @@ typedef enum kvrm_role {
   F(u32, targets_offset)  /* i32[max chunk]: next id of each row, for prompt logprobs; else -1 */\
   F(u32, groups_offset)                                                                         \
   F(u32, moves_offset)                                                                          \
+  F(u32, edits_offset)                                                                          \
+  F(u32, masks_offset)    /* u32[mask_rows][mask_words] */                                      \
+  F(u32, mask_words)      /* (vocab + 31) / 32 */                                               \
   F(u32, result_bytes)                                                                          \
   F(u32, result_slots_offset)                                                                   \
   F(u32, result_slot_tops_offset) /* kvrm_top[S][KVRM_MAX_TOP_LOGPROBS] */                      \
@@ -152,10 +175,11 @@ typedef enum kvrm_role {
 
 // ---------------------------------------------------------------------------------------------
 // Descriptor: header, slots[S], segments[max_segments], tokens[C], targets[C], groups[max_groups],
-// moves[max_moves]; each section on a multiple of KVRM_SECTION_ALIGN; unused tails zero.
+// moves[max_moves], edits[max_edits], masks[mask_rows][mask_words]; each section on a multiple of
+// KVRM_SECTION_ALIGN; unused tails zero, except that unused rows of masks are never read.
 //
-// What a step does, in this order: moves; then for every active row: embed, layers (write K and V,
-// then attend), and, for rows that sample, final norm, head, sampling. Steps run in commit order.
+// What a step does, in this order: moves; edits; then for every active row: embed, layers (write K and
+// V, then attend), and, for rows that sample, final norm, head, sampling. Steps run in commit order.
 
 #define KVRM_HEADER_FIELDS(F)                                                                   \
   F(u32, magic)                                                                                 \
@@ -168,17 +192,19 @@ typedef enum kvrm_role {
   F(u32, num_tokens)    /* rows of the chunk in use, the sum of the segments' counts */         \
   F(u32, num_groups)                                                                            \
   F(u32, num_moves)                                                                             \
+  F(u32, num_edits)                                                                             \
+  F(u32, num_masks)     /* rows of masks[] in use */                                            \
   F(u32, reserved0)                                                                             \
   F(u32, reserved1)                                                                             \
   F(u32, reserved2)                                                                             \
-  F(u32, reserved3)                                                                             \
-  F(u32, reserved4)                                                                             \
-  F(u32, reserved5)
+  F(u32, reserved3)
 
 #define KVRM_SLOT_DECODE 1u      // one input token this step, and one sample
 #define KVRM_SLOT_PREFILL 2u     // its rows are one segment of the chunk
 #define KVRM_SLOT_TOKEN_LAST 4u  // with DECODE: the input is the slot's last sample, token is ignored
 #define KVRM_SLOT_SAMPLE 8u      // with PREFILL: sample after the segment's last row
+#define KVRM_SLOT_ADJUST 16u     // with a sample and max_edits: penalties and biases apply, and the sampled
+                                 // token is counted
 
 // A slot is idle (flags 0, all other fields 0), decodes or prefills. For a prefilling slot position
 // is that of the segment's first row. kv_len counts the tokens in KV after this step. The groups of
@@ -199,7 +225,12 @@ typedef enum kvrm_role {
   F(u32, seed_lo)                                                                               \
   F(u32, seed_hi)                                                                               \
   F(u32, counter)      /* index of the sampled token in its request: the random number's key */ \
-  F(u32, logprobs)     /* 0: none; 1 + n: the sampled token's and the n best */
+  F(u32, logprobs)     /* 0: none; 1 + n: the sampled token's and the n best */                 \
+  F(f32, repetition_penalty) /* more than 0, 1: off; without ADJUST 0, as the two after it */   \
+  F(f32, presence_penalty)   /* 0: off */                                                       \
+  F(f32, frequency_penalty)  /* 0: off */                                                       \
+  F(u32, mask)         /* 0: every token; 1 + i: those whose bits are set in masks[i]; bit t % 32 */\
+                       /* of word t / 32 is token t's; needs a sample */
 
 #define KVRM_SEGMENT_PROMPT_LOGPROBS 1u  // report every row's target under the row's distribution
 
@@ -226,13 +257,39 @@ typedef enum kvrm_role {
   F(u32, physical_start)                                                                        \
   F(u32, count)
 
+#define KVRM_TIER_POOL 0u
+#define KVRM_TIER_HOST 1u  // host_blocks blocks in the host's memory, never read by attention
+
 // Copies count blocks before the step reads or writes any. Destinations of one step overlap neither
 // each other nor any source.
 #define KVRM_MOVE_FIELDS(F)                                                                     \
-  F(u32, tiers) /* from tier | to tier << 16; 0 is the pool */                                  \
+  F(u32, tiers) /* from tier | to tier << 16; not host to host */                                \
   F(u32, from)                                                                                  \
   F(u32, to)                                                                                    \
   F(u32, count)
+
+// The token state of a slot is what penalties and biases are made of: for each token whether the prompt
+// has it and how often the answer has it (up to KVRM_MAX_COUNT, where counting stops), and up to
+// KVRM_MAX_BIASES biases. It lives in the engine, empty at first; edits change it before the step samples.
+// With ADJUST the logits are changed so, each operation rounded to f32, in this order:
+//   in the prompt or the answer:  logit > 0 ? logit / repetition : logit * repetition
+//   count times in the answer:    logit - frequency * count, and - presence where count > 0
+//   biased:                       logit + bias
+// and then, ADJUST or not, tokens that the mask forbids become -inf. Where no token is left (or every
+// logit is NaN or -inf) token 0 is sampled. Log-probabilities are those of the unchanged logits.
+//
+// Edits are sorted by slot; the slot may be idle. CLEAR comes first of its slot's edits in a step. A token
+// is biased once between two CLEARs.
+#define KVRM_EDIT_CLEAR 0u   // kind: forget the slot's counts and biases; token and value 0
+#define KVRM_EDIT_PROMPT 1u  // the prompt has the token; value 0
+#define KVRM_EDIT_COUNT 2u   // the answer has the token value times more, 1 to KVRM_MAX_COUNT
+#define KVRM_EDIT_BIAS 3u    // value: the bias, as the bits of a finite f32
+
+#define KVRM_EDIT_FIELDS(F)                                                                     \
+  F(u32, slot_kind) /* slot | kind << 16 */                                                     \
+  F(i32, token)                                                                                 \
+  F(u32, value)                                                                                 \
+  F(u32, reserved0)
 
 // ---------------------------------------------------------------------------------------------
 // Result: header, slots[S], tops[S][20], rows[C], row tops[C][20].
@@ -280,6 +337,7 @@ typedef struct kvrm_slot { KVRM_SLOT_FIELDS(KVRM_FIELD_) } kvrm_slot;
 typedef struct kvrm_segment { KVRM_SEGMENT_FIELDS(KVRM_FIELD_) } kvrm_segment;
 typedef struct kvrm_group { KVRM_GROUP_FIELDS(KVRM_FIELD_) } kvrm_group;
 typedef struct kvrm_move { KVRM_MOVE_FIELDS(KVRM_FIELD_) } kvrm_move;
+typedef struct kvrm_edit { KVRM_EDIT_FIELDS(KVRM_FIELD_) } kvrm_edit;
 typedef struct kvrm_result_header { KVRM_RESULT_HEADER_FIELDS(KVRM_FIELD_) } kvrm_result_header;
 typedef struct kvrm_slot_result { KVRM_SLOT_RESULT_FIELDS(KVRM_FIELD_) } kvrm_slot_result;
 typedef struct kvrm_row_result { KVRM_ROW_RESULT_FIELDS(KVRM_FIELD_) } kvrm_row_result;
@@ -294,7 +352,8 @@ typedef enum kvrm_counter {
   KVRM_COUNT_BUSY_US = 3,          // time in steps
   KVRM_COUNT_SHAPES_PREPARED = 4,  // op lists planned or graphs captured since creation
   KVRM_COUNT_GROUPS = 5,           // groups read
-  KVRM_COUNTER_COUNT = 6
+  KVRM_COUNT_HOST_BLOCKS = 6,      // blocks moved from or to the host tier, also counted as moved
+  KVRM_COUNTER_COUNT = 7
 } kvrm_counter;
 
 #define KVRM_API __attribute__((visibility("default")))
@@ -324,6 +383,13 @@ KVRM_API uint32_t kvrm_layout(uint8_t* out, uint32_t capacity);
 KVRM_API int32_t kvrm_model_load(const uint8_t* config, const uint8_t* tensors, uint32_t num_tensors,
                                  const uint8_t* paths, uint32_t paths_bytes, const float* inv_freq,
                                  const uint32_t* layer_windows, uint32_t* model);
+
+// Bytes of the running kvrm_model_load of this process: out[0] done, out[1] all; both 0 when none runs.
+// For any thread, while another one loads.
+KVRM_API int32_t kvrm_load_progress(double* out);
+
+// Memory that KV pools come from: out[0] free now, out[1] all, in bytes. On a GPU the model's device.
+KVRM_API int32_t kvrm_memory(uint32_t model, double* out);
 
 // Frees a model. Refused (KVRM_BUSY) while an engine uses it.
 KVRM_API int32_t kvrm_model_free(uint32_t model);

@@ -8,21 +8,38 @@
 
 /** Constants of kvrm.h that the runtime needs, by their C names. */
 export const KVRM = {
-  ABI_VERSION: 1,
+  ABI_VERSION: 2,
   DESCRIPTOR_MAGIC: 0x4d52564b,
   RESULT_MAGIC: 0x5352564b,
   MAX_IN_FLIGHT: 3,
   MAX_SHAPES: 8,
   MAX_TOP_LOGPROBS: 20,
+  MAX_BIASES: 1024,
+  MAX_COUNT: 32767,
   SECTION_ALIGN: 64,
+  F32: 0,
+  F16: 1,
+  BF16: 2,
+  F8_E4M3: 3,
+  QUANTIZE_NONE: 0,
+  QUANTIZE_FP8: 1,
+  QUANTIZE_INT8: 2,
+  QUANTIZE_INT4: 3,
   NO_FILE: 0xffffffff,
   ENGINE_NOOP: 1,
   SLOT_DECODE: 1,
   SLOT_PREFILL: 2,
   SLOT_TOKEN_LAST: 4,
   SLOT_SAMPLE: 8,
+  SLOT_ADJUST: 16,
   SEGMENT_PROMPT_LOGPROBS: 1,
   GROUP_EXACT: 0,
+  TIER_POOL: 0,
+  TIER_HOST: 1,
+  EDIT_CLEAR: 0,
+  EDIT_PROMPT: 1,
+  EDIT_COUNT: 2,
+  EDIT_BIAS: 3,
   RESULT_SAMPLED: 1,
 } as const;
 
@@ -71,6 +88,8 @@ export const MODEL_CONFIG = record("model_config", [
   "f32 rms_eps",
   "f32 attention_scale",
   "u32 random_seed",
+  "u32 quantize",
+  "u32 device",
 ]);
 
 /** kvrm_tensor, in words. */
@@ -96,6 +115,9 @@ export const ENGINE_CONFIG = record("engine_config", [
   "u32 max_groups",
   "u32 max_segments",
   "u32 max_moves",
+  "u32 max_edits",
+  "u32 mask_rows",
+  "u32 host_blocks",
   "u32 kv_dtype",
   "u32 threads",
   "u32 num_chunks",
@@ -117,6 +139,9 @@ export const ENGINE_INFO = record("engine_info", [
   "u32 targets_offset",
   "u32 groups_offset",
   "u32 moves_offset",
+  "u32 edits_offset",
+  "u32 masks_offset",
+  "u32 mask_words",
   "u32 result_bytes",
   "u32 result_slots_offset",
   "u32 result_slot_tops_offset",
@@ -140,12 +165,12 @@ export const HEADER = record("header", [
   "u32 num_tokens",
   "u32 num_groups",
   "u32 num_moves",
+  "u32 num_edits",
+  "u32 num_masks",
   "u32 reserved0",
   "u32 reserved1",
   "u32 reserved2",
   "u32 reserved3",
-  "u32 reserved4",
-  "u32 reserved5",
 ]);
 
 /** kvrm_slot, in words. */
@@ -166,6 +191,10 @@ export const SLOT = record("slot", [
   "u32 seed_hi",
   "u32 counter",
   "u32 logprobs",
+  "f32 repetition_penalty",
+  "f32 presence_penalty",
+  "f32 frequency_penalty",
+  "u32 mask",
 ]);
 
 /** kvrm_segment, in words. */
@@ -190,6 +219,9 @@ export const GROUP = record("group", [
 
 /** kvrm_move, in words. */
 export const MOVE = record("move", ["u32 tiers", "u32 from", "u32 to", "u32 count"]);
+
+/** kvrm_edit, in words. */
+export const EDIT = record("edit", ["u32 slot_kind", "i32 token", "u32 value", "u32 reserved0"]);
 
 /** kvrm_result_header, in words. */
 export const RESULT_HEADER = record("result_header", [

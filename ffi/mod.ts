@@ -12,6 +12,7 @@ export {
   type NativeEngineInfo,
   NativeLibrary,
   NativeModel,
+  type NativeModelOptions,
   type NativeModelTables,
   type NativeTensor,
 } from "./native.ts";

@@ -56,6 +56,16 @@ export interface NativeModelTables {
   layerWindows: Uint32Array;
 }
 
+/** How a model is loaded, beside its tables. */
+export interface NativeModelOptions {
+  /** Of made-up tensors. Default 1. */
+  seed?: number;
+  /** kvrm_quantize. Default KVRM.QUANTIZE_NONE. */
+  quantize?: number;
+  /** Ordinal of the GPU. Default 0, the only one of the CPU. */
+  device?: number;
+}
+
 /** What an engine is created with: kvrm_engine_config. */
 export interface NativeEngineConfig {
   noop: boolean;
@@ -66,7 +76,13 @@ export interface NativeEngineConfig {
   maxGroups: number;
   maxSegments: number;
   maxMoves: number;
-  /** kvrm_dtype: 0 f32, 1 f16, 2 bf16. */
+  /** Edits of token states per step; 0: no penalties, no biases. */
+  maxEdits: number;
+  /** Token masks per step; 0: none. */
+  maskRows: number;
+  /** Blocks of the host tier; 0: none. */
+  hostBlocks: number;
+  /** kvrm_dtype: 0 f32, 1 f16, 2 bf16, 3 f8_e4m3. */
   kvDtype: number;
   /** 0: one per processor. */
   threads: number;
@@ -113,7 +129,7 @@ export class NativeLibrary implements Disposable {
   }
 
   /** Maps a model's files and checks its tensors. @throws {NativeError} */
-  loadModel(tables: NativeModelTables, seed = 1): NativeModel {
+  loadModel(tables: NativeModelTables, options: NativeModelOptions = {}): NativeModel {
     const config = new DataView(new ArrayBuffer(MODEL_CONFIG.words * 4));
     const setU32 = (word: number, value: number) => config.setUint32(word * 4, value, true);
     const shape = tables.config;
@@ -128,7 +144,9 @@ export class NativeLibrary implements Disposable {
     setU32(MODEL_CONFIG.max_position, shape.maxPosition);
     config.setFloat32(MODEL_CONFIG.rms_eps * 4, shape.rmsEps, true);
     config.setFloat32(MODEL_CONFIG.attention_scale * 4, shape.attentionScale, true);
-    setU32(MODEL_CONFIG.random_seed, seed);
+    setU32(MODEL_CONFIG.random_seed, options.seed ?? 1);
+    setU32(MODEL_CONFIG.quantize, options.quantize ?? KVRM.QUANTIZE_NONE);
+    setU32(MODEL_CONFIG.device, options.device ?? 0);
 
     const tensors = new Uint32Array(tables.tensors.length * TENSOR.words);
     tables.tensors.forEach((tensor, i) => {
@@ -161,6 +179,13 @@ export class NativeLibrary implements Disposable {
     return new NativeModel(this.#library, handle[0]!);
   }
 
+  /** Bytes of the model that another thread of this process loads; both 0 when none loads. */
+  loadProgress(): { done: number; all: number } {
+    const out = new Float64Array(2);
+    unwrap(this.#library, this.#library.symbols.kvrm_load_progress(out));
+    return { done: out[0]!, all: out[1]! };
+  }
+
   /** Read bandwidth of main memory in GB/s over `mib` MiB read `repeat` times by `threads` threads. */
   measureBandwidth(threads: number, mib: number, repeat: number): number {
     const out = new Float64Array(1);
@@ -183,6 +208,13 @@ export class NativeModel implements Disposable {
     this.#handle = handle;
   }
 
+  /** Bytes of the memory that KV pools come from. @throws {NativeError} */
+  memory(): { free: number; all: number } {
+    const out = new Float64Array(2);
+    unwrap(this.#library, this.#library.symbols.kvrm_memory(this.#handle, out));
+    return { free: out[0]!, all: out[1]! };
+  }
+
   /** Allocates pool and arena, plans the shapes, starts the threads. @throws {NativeError} */
   createEngine(config: NativeEngineConfig): NativeEngine {
     if (config.chunks.length > KVRM.MAX_SHAPES - 1) {
@@ -198,6 +230,9 @@ export class NativeModel implements Disposable {
     record[ENGINE_CONFIG.max_groups] = config.maxGroups;
     record[ENGINE_CONFIG.max_segments] = config.maxSegments;
     record[ENGINE_CONFIG.max_moves] = config.maxMoves;
+    record[ENGINE_CONFIG.max_edits] = config.maxEdits;
+    record[ENGINE_CONFIG.mask_rows] = config.maskRows;
+    record[ENGINE_CONFIG.host_blocks] = config.hostBlocks;
     record[ENGINE_CONFIG.kv_dtype] = config.kvDtype;
     record[ENGINE_CONFIG.threads] = config.threads;
     record[ENGINE_CONFIG.num_chunks] = config.chunks.length;

@@ -46,6 +46,21 @@ export const symbols = {
     result: "i32",
   },
 
+  kvrm_load_progress: {
+    parameters: [
+      "buffer", // double* out
+    ],
+    result: "i32",
+  },
+
+  kvrm_memory: {
+    parameters: [
+      "u32", // uint32_t model
+      "buffer", // double* out
+    ],
+    result: "i32",
+  },
+
   kvrm_model_free: {
     parameters: [
       "u32", // uint32_t model

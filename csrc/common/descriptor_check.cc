@@ -1,6 +1,7 @@
 #include "descriptor_check.h"
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <cstdio>
 
@@ -43,16 +44,46 @@ struct Context {
 
 bool Samples(const kvrm_slot& slot) { return (slot.flags & (KVRM_SLOT_DECODE | KVRM_SLOT_SAMPLE)) != 0; }
 
+// Also with NaN.
+bool HasPenalty(const kvrm_slot& slot) {
+  return !(slot.repetition_penalty == 0 && slot.presence_penalty == 0 && slot.frequency_penalty == 0);
+}
+
 bool CheckIdle(const Where& at, const kvrm_slot& slot) {
-  const uint32_t words[] = {uint32_t(slot.token), slot.position,    slot.kv_len,      slot.write_block,
-                            slot.write_offset,    slot.group_first, slot.group_count, slot.top_k,
-                            slot.seed_lo,         slot.seed_hi,     slot.counter,     slot.logprobs};
+  const uint32_t words[] = {uint32_t(slot.token), slot.position,    slot.kv_len, slot.write_block, slot.write_offset,
+                            slot.group_first,     slot.group_count, slot.top_k,  slot.seed_lo,     slot.seed_hi,
+                            slot.counter,         slot.logprobs,    slot.mask};
   uint32_t any = 0;
   for (uint32_t word : words) any |= word;
-  if (any != 0 || slot.temperature != 0 || slot.top_p != 0 || slot.min_p != 0) {
+  if (any != 0 || slot.temperature != 0 || slot.top_p != 0 || slot.min_p != 0 || HasPenalty(slot)) {
     return at.Refuse("flags", 0, "all other fields 0, since the slot is idle");
   }
   return true;
+}
+
+bool CheckPenalties(const Where& at, const kvrm_slot& slot) {
+  if (!(slot.repetition_penalty > 0) || !std::isfinite(slot.repetition_penalty)) {
+    return at.Refuse("repetition_penalty", slot.repetition_penalty, "a finite number of more than 0");
+  }
+  if (!std::isfinite(slot.presence_penalty)) {
+    return at.Refuse("presence_penalty", slot.presence_penalty, "a finite number");
+  }
+  if (!std::isfinite(slot.frequency_penalty)) {
+    return at.Refuse("frequency_penalty", slot.frequency_penalty, "a finite number");
+  }
+  return true;
+}
+
+// What changes the logits: only with a sample, penalties only with ADJUST.
+bool CheckAdjustment(const Context& c, const Where& at, const kvrm_slot& slot) {
+  if (!Samples(slot) && slot.mask != 0) return at.Refuse("mask", slot.mask, "0, since the slot does not sample");
+  if (!at.AtMost("mask", slot.mask, c.view.header->num_masks, "num_masks")) return false;
+  if ((slot.flags & KVRM_SLOT_ADJUST) == 0) {
+    return !HasPenalty(slot) || at.Refuse("flags", slot.flags, "ADJUST, since the slot has a penalty");
+  }
+  if (!Samples(slot)) return at.Refuse("flags", slot.flags, "no ADJUST: the slot does not sample");
+  if (c.limits.max_edits == 0) return at.Refuse("flags", slot.flags, "no ADJUST: the engine has no edits");
+  return CheckPenalties(at, slot);
 }
 
 bool CheckSampling(const Where& at, const kvrm_slot& slot) {
@@ -123,11 +154,12 @@ bool CheckGroups(const Context& c, const Where& at, uint32_t index, const kvrm_s
 }
 
 bool CheckActive(const Context& c, const Where& at, uint32_t index, const kvrm_slot& slot) {
-  const uint32_t flags = slot.flags;
+  const uint32_t flags = slot.flags & ~KVRM_SLOT_ADJUST;
   const bool decode = flags == KVRM_SLOT_DECODE || flags == (KVRM_SLOT_DECODE | KVRM_SLOT_TOKEN_LAST);
   const bool prefill = flags == KVRM_SLOT_PREFILL || flags == (KVRM_SLOT_PREFILL | KVRM_SLOT_SAMPLE);
   if (!decode && !prefill) {
-    return at.Refuse("flags", flags, "0, DECODE, DECODE | TOKEN_LAST, PREFILL or PREFILL | SAMPLE");
+    return at.Refuse("flags", slot.flags,
+                     "0, DECODE, DECODE | TOKEN_LAST, PREFILL or PREFILL | SAMPLE, perhaps | ADJUST");
   }
   if (!at.Within("kv_len", slot.kv_len, 1, c.limits.max_context, "max_context")) return false;
   if (!at.AtMost("position", slot.position, slot.kv_len - 1, "kv_len - 1")) return false;
@@ -139,13 +171,14 @@ bool CheckActive(const Context& c, const Where& at, uint32_t index, const kvrm_s
     if (!at.Exactly("kv_len", slot.kv_len, uint64_t(slot.position) + 1, "position + 1")) return false;
     if (flags & KVRM_SLOT_TOKEN_LAST) {
       if (!c.shadow.sampled[index]) {
-        return at.Refuse("flags", flags, "no TOKEN_LAST: the slot's most recent step did not sample");
+        return at.Refuse("flags", slot.flags, "no TOKEN_LAST: the slot's most recent step did not sample");
       }
     } else if (!at.Within("token", slot.token, 0, int64_t(c.limits.vocab) - 1)) {
       return false;
     }
   }
   if (Samples(slot) && !CheckSampling(at, slot)) return false;
+  if (!CheckAdjustment(c, at, slot)) return false;
   return CheckGroups(c, at, index, slot);
 }
 
@@ -206,20 +239,38 @@ bool CheckSegments(const Context& c) {
   return Where{c.refusal, "header", -1}.Exactly("num_tokens", header.num_tokens, next, "the rows of all segments");
 }
 
+// The blocks of one side of a move, those of the host numbered after those of the pool, so that ranges of
+// different tiers never overlap.
+bool CheckMoveSide(const Context& c, const Where& at, const char* field, uint32_t tier, uint32_t first, uint32_t count,
+                   CheckScratch::Range* range) {
+  const bool host = tier == KVRM_TIER_HOST;
+  const uint32_t blocks = host ? c.limits.host_blocks : c.limits.num_blocks;
+  if (!at.Within("count", count, 1, blocks, host ? "host_blocks" : "num_blocks") ||
+      !at.AtMost(field, first, blocks - count, host ? "host_blocks - count" : "num_blocks - count")) {
+    return false;
+  }
+  const uint32_t base = host ? c.limits.num_blocks : 0;
+  *range = {base + first, base + first + count};
+  return true;
+}
+
+bool CheckMove(const Context& c, const Where& at, const kvrm_move& move, CheckScratch::Range* from,
+               CheckScratch::Range* to) {
+  const uint32_t from_tier = move.tiers & 0xffff, to_tier = move.tiers >> 16;
+  if (from_tier > KVRM_TIER_HOST || to_tier > KVRM_TIER_HOST || (from_tier & to_tier) != 0) {
+    return at.Refuse("tiers", move.tiers, "0, HOST or HOST << 16 (from tier | to tier << 16)");
+  }
+  return CheckMoveSide(c, at, "from", from_tier, move.from, move.count, from) &&
+         CheckMoveSide(c, at, "to", to_tier, move.to, move.count, to);
+}
+
 bool CheckMoves(const Context& c) {
   using Range = CheckScratch::Range;
   const uint32_t num_moves = c.view.header->num_moves;
   Range* destinations = c.scratch.destinations.data();
+  Range from;
   for (uint32_t i = 0; i < num_moves; ++i) {
-    const kvrm_move& move = c.view.moves[i];
-    const Where at{c.refusal, "moves", i};
-    if (!at.Exactly("tiers", move.tiers, 0, "the pool, the only tier") ||
-        !at.Within("count", move.count, 1, c.limits.num_blocks) ||
-        !at.AtMost("from", move.from, c.limits.num_blocks - move.count, "num_blocks - count") ||
-        !at.AtMost("to", move.to, c.limits.num_blocks - move.count, "num_blocks - count")) {
-      return false;
-    }
-    destinations[i] = {move.to, move.to + move.count};
+    if (!CheckMove(c, Where{c.refusal, "moves", i}, c.view.moves[i], &from, &destinations[i])) return false;
   }
   std::sort(destinations, destinations + num_moves, [](Range a, Range b) { return a.first < b.first; });
   for (uint32_t i = 1; i < num_moves; ++i) {
@@ -230,12 +281,70 @@ bool CheckMoves(const Context& c) {
   }
   for (uint32_t i = 0; i < num_moves; ++i) {
     const kvrm_move& move = c.view.moves[i];
+    const uint32_t base = (move.tiers & 0xffff) == KVRM_TIER_HOST ? c.limits.num_blocks : 0;
+    from = {base + move.from, base + move.from + move.count};
     // The destinations are disjoint and sorted: the first that ends after the source begins decides.
-    const Range* hit = std::upper_bound(destinations, destinations + num_moves, move.from,
-                                        [](uint32_t from, Range range) { return from < range.end; });
-    if (hit != destinations + num_moves && hit->first < move.from + move.count) {
+    const Range* hit = std::upper_bound(destinations, destinations + num_moves, from.first,
+                                        [](uint32_t first, Range range) { return first < range.end; });
+    if (hit != destinations + num_moves && hit->first < from.end) {
       return Where{c.refusal, "moves", i}.Refuse("from", move.from, "blocks that are no move's destination");
     }
+  }
+  return true;
+}
+
+bool CheckEdit(const Where& at, const kvrm_edit& edit) {
+  switch (edit.slot_kind >> 16) {
+    case KVRM_EDIT_CLEAR:
+      return at.Exactly("token", uint32_t(edit.token), 0) && at.Exactly("value", edit.value, 0);
+    case KVRM_EDIT_PROMPT:
+      return at.Exactly("value", edit.value, 0);
+    case KVRM_EDIT_COUNT:
+      return at.Within("value", edit.value, 1, KVRM_MAX_COUNT);
+    case KVRM_EDIT_BIAS: {
+      const float bias = std::bit_cast<float>(edit.value);
+      return std::isfinite(bias) || at.Refuse("value", bias, "the bits of a finite number");
+    }
+    default:
+      return at.Refuse("slot_kind", edit.slot_kind, "slot | kind << 16 with a kind of at most 3");
+  }
+}
+
+bool CheckEdits(const Context& c) {
+  const int64_t last_id = int64_t(c.limits.vocab) - 1;
+  uint32_t slot = 0, biases = 0;
+  bool cleared = false;
+  for (uint32_t i = 0; i < c.view.header->num_edits; ++i) {
+    const kvrm_edit& edit = c.view.edits[i];
+    const Where at{c.refusal, "edits", i};
+    const uint32_t edited = edit.slot_kind & 0xffff, kind = edit.slot_kind >> 16;
+    if (!CheckEdit(at, edit) || !at.Within("token", edit.token, 0, last_id) ||
+        !at.Exactly("reserved0", edit.reserved0, 0)) {
+      return false;
+    }
+    if (edited >= c.limits.slots || edited < slot) {
+      return at.No("slot_kind", edited, Want::kWithin, slot, c.limits.slots - 1, "the slot; edits are sorted by it");
+    }
+    const bool first = i == 0 || edited != slot;
+    if (first) {
+      slot = edited;
+      cleared = kind == KVRM_EDIT_CLEAR;
+      biases = cleared ? 0 : c.shadow.biases[slot];
+      if (++c.scratch.edit_stamp == 0) {
+        std::fill(c.scratch.token_stamp.begin(), c.scratch.token_stamp.end(), 0);
+        c.scratch.edit_stamp = 1;
+      }
+    } else if (kind == KVRM_EDIT_CLEAR) {
+      return at.Refuse("slot_kind", edit.slot_kind, "no CLEAR after other edits of its slot");
+    }
+    if (kind != KVRM_EDIT_BIAS) continue;
+    const uint64_t* biased = &c.shadow.biased[slot * c.shadow.BiasedWords()];
+    uint32_t& stamp = c.scratch.token_stamp[edit.token];
+    if (stamp == c.scratch.edit_stamp || (!cleared && (biased[edit.token / 64] >> edit.token % 64 & 1) != 0)) {
+      return at.Refuse("token", edit.token, "a token that its slot does not bias yet");
+    }
+    stamp = c.scratch.edit_stamp;
+    if (++biases > KVRM_MAX_BIASES) return at.Refuse("slot_kind", edit.slot_kind, "at most 1024 biases of one slot");
   }
   return true;
 }
@@ -251,6 +360,9 @@ DescriptorLimits LimitsOf(const kvrm_engine_config& config, uint32_t vocab, uint
   limits.max_groups = config.max_groups;
   limits.max_segments = config.max_segments;
   limits.max_moves = config.max_moves;
+  limits.max_edits = config.max_edits;
+  limits.mask_rows = config.mask_rows;
+  limits.host_blocks = config.host_blocks;
   limits.vocab = vocab;
   limits.widest_window = widest_window;
   limits.shapes = 1 + config.num_chunks;
@@ -258,8 +370,16 @@ DescriptorLimits LimitsOf(const kvrm_engine_config& config, uint32_t vocab, uint
   return limits;
 }
 
+ShadowState::ShadowState(const DescriptorLimits& limits)
+    : sampled(limits.slots),
+      biases(limits.slots),
+      biased(limits.max_edits == 0 ? 0 : limits.slots * ((size_t{limits.vocab} + 63) / 64)) {}
+
 CheckScratch::CheckScratch(const DescriptorLimits& limits)
-    : slot_stamp(limits.slots), block_stamp(limits.num_blocks), destinations(limits.max_moves) {}
+    : slot_stamp(limits.slots),
+      block_stamp(limits.num_blocks),
+      destinations(limits.max_moves),
+      token_stamp(limits.max_edits == 0 ? 0 : limits.vocab) {}
 
 bool CheckHeader(const DescriptorLimits& limits, const ShadowState& shadow, const kvrm_header& header,
                  Refusal* refusal) {
@@ -272,12 +392,13 @@ bool CheckHeader(const DescriptorLimits& limits, const ShadowState& shadow, cons
       !at.AtMost("num_segments", header.num_segments, limits.max_segments, "max_segments") ||
       !at.AtMost("num_tokens", header.num_tokens, limits.chunk[header.shape], "the chunk of the shape") ||
       !at.AtMost("num_groups", header.num_groups, limits.max_groups, "max_groups") ||
-      !at.AtMost("num_moves", header.num_moves, limits.max_moves, "max_moves")) {
+      !at.AtMost("num_moves", header.num_moves, limits.max_moves, "max_moves") ||
+      !at.AtMost("num_edits", header.num_edits, limits.max_edits, "max_edits") ||
+      !at.AtMost("num_masks", header.num_masks, limits.mask_rows, "mask_rows")) {
     return false;
   }
   return at.Exactly("reserved0", header.reserved0, 0) && at.Exactly("reserved1", header.reserved1, 0) &&
-         at.Exactly("reserved2", header.reserved2, 0) && at.Exactly("reserved3", header.reserved3, 0) &&
-         at.Exactly("reserved4", header.reserved4, 0) && at.Exactly("reserved5", header.reserved5, 0);
+         at.Exactly("reserved2", header.reserved2, 0) && at.Exactly("reserved3", header.reserved3, 0);
 }
 
 bool CheckSections(const DescriptorLimits& limits, const ShadowState& shadow, const DescriptorView& view,
@@ -288,13 +409,26 @@ bool CheckSections(const DescriptorLimits& limits, const ShadowState& shadow, co
     scratch.stamp = 1;
   }
   const Context context{limits, shadow, view, scratch, refusal};
-  return CheckSlots(context) && CheckSegments(context) && CheckMoves(context);
+  return CheckSlots(context) && CheckSegments(context) && CheckMoves(context) && CheckEdits(context);
 }
 
 void ApplyToShadow(const DescriptorLimits& limits, const DescriptorView& view, ShadowState& shadow) {
   shadow.last_step = view.header->step;
   for (uint32_t i = 0; i < limits.slots; ++i) {
     if (view.slots[i].flags != 0) shadow.sampled[i] = Samples(view.slots[i]);
+  }
+  const size_t words = shadow.BiasedWords();
+  for (uint32_t i = 0; i < view.header->num_edits; ++i) {
+    const kvrm_edit& edit = view.edits[i];
+    const uint32_t slot = edit.slot_kind & 0xffff, kind = edit.slot_kind >> 16;
+    uint64_t* biased = &shadow.biased[slot * words];
+    if (kind == KVRM_EDIT_CLEAR && shadow.biases[slot] != 0) {
+      std::fill_n(biased, words, 0);
+      shadow.biases[slot] = 0;
+    } else if (kind == KVRM_EDIT_BIAS) {
+      biased[edit.token / 64] |= uint64_t{1} << edit.token % 64;
+      ++shadow.biases[slot];
+    }
   }
 }
 

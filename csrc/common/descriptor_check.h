@@ -24,6 +24,9 @@ struct DescriptorLimits {
   uint32_t max_groups = 0;
   uint32_t max_segments = 0;
   uint32_t max_moves = 0;
+  uint32_t max_edits = 0;
+  uint32_t mask_rows = 0;
+  uint32_t host_blocks = 0;
   uint32_t vocab = 0;
   uint32_t widest_window = 0;  // 0 when some layer attends to everything
   uint32_t shapes = 0;
@@ -34,8 +37,14 @@ DescriptorLimits LimitsOf(const kvrm_engine_config& config, uint32_t vocab, uint
 
 // What earlier commits left behind, in commit order: ahead of what has run.
 struct ShadowState {
+  explicit ShadowState(const DescriptorLimits& limits);
+  // Words of one slot's row of biased; 0 without edits.
+  size_t BiasedWords() const { return biased.size() / sampled.size(); }
+
   uint32_t last_step = 0;
   std::vector<uint8_t> sampled;  // [S]: the slot's most recent step sampled a token
+  std::vector<uint32_t> biases;  // [S]: tokens that are biased
+  std::vector<uint64_t> biased;  // [S][(vocab + 63) / 64]: which; empty without edits
 };
 
 // Memory the check works in; its content means nothing between two checks.
@@ -49,6 +58,8 @@ struct CheckScratch {
   std::vector<uint32_t> slot_stamp;   // [S]: the slot has a segment in this step
   std::vector<uint32_t> block_stamp;  // [num_blocks]: the block is written in this step
   std::vector<Range> destinations;    // [max_moves]
+  uint32_t edit_stamp = 0;            // of the slot whose edits are walked
+  std::vector<uint32_t> token_stamp;  // [vocab]: the token is biased in this step; empty without edits
 };
 
 // Why a descriptor was refused.

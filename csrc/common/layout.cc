@@ -16,7 +16,7 @@ struct Cursor {
 
 }  // namespace
 
-RecordLayout LayOutRecords(const kvrm_engine_config& config) {
+RecordLayout LayOutRecords(const kvrm_engine_config& config, uint32_t vocab) {
   const uint64_t slots = config.slots;
   const uint64_t chunk = MaxChunk(config);
   RecordLayout at;
@@ -28,6 +28,9 @@ RecordLayout LayOutRecords(const kvrm_engine_config& config) {
   at.targets = descriptor.Place(chunk, sizeof(int32_t));
   at.groups = descriptor.Place(config.max_groups, sizeof(kvrm_group));
   at.moves = descriptor.Place(config.max_moves, sizeof(kvrm_move));
+  at.edits = descriptor.Place(config.max_edits, sizeof(kvrm_edit));
+  at.mask_words = (uint64_t{vocab} + 31) / 32;
+  at.masks = descriptor.Place(config.mask_rows * at.mask_words, sizeof(uint32_t));
   at.descriptor_bytes = descriptor.Total();
 
   Cursor result;

@@ -21,12 +21,13 @@ inline uint32_t MaxChunk(const kvrm_engine_config& config) {
 
 // Byte offsets; 64 bits so that absurd configurations are refused instead of wrapped.
 struct RecordLayout {
-  uint64_t slots, segments, tokens, targets, groups, moves, descriptor_bytes;
+  uint64_t slots, segments, tokens, targets, groups, moves, edits, masks, descriptor_bytes;
+  uint64_t mask_words;  // of one row of masks
   uint64_t result_slots, result_slot_tops, result_rows, result_row_tops, result_bytes;
 };
 
-// num_chunks must be at most KVRM_MAX_SHAPES - 1.
-RecordLayout LayOutRecords(const kvrm_engine_config& config);
+// num_chunks must be at most KVRM_MAX_SHAPES - 1. vocab: the model's.
+RecordLayout LayOutRecords(const kvrm_engine_config& config, uint32_t vocab);
 
 // Views of the sections of one descriptor.
 struct DescriptorView {
@@ -37,6 +38,8 @@ struct DescriptorView {
   const int32_t* targets;        // [num_tokens]
   const kvrm_group* groups;      // [num_groups]
   const kvrm_move* moves;        // [num_moves]
+  const kvrm_edit* edits;        // [num_edits]
+  const uint32_t* masks;         // [num_masks][mask_words]
 };
 
 inline DescriptorView ViewDescriptor(const RecordLayout& at, const uint8_t* bytes) {
@@ -46,7 +49,9 @@ inline DescriptorView ViewDescriptor(const RecordLayout& at, const uint8_t* byte
           reinterpret_cast<const int32_t*>(bytes + at.tokens),
           reinterpret_cast<const int32_t*>(bytes + at.targets),
           reinterpret_cast<const kvrm_group*>(bytes + at.groups),
-          reinterpret_cast<const kvrm_move*>(bytes + at.moves)};
+          reinterpret_cast<const kvrm_move*>(bytes + at.moves),
+          reinterpret_cast<const kvrm_edit*>(bytes + at.edits),
+          reinterpret_cast<const uint32_t*>(bytes + at.masks)};
 }
 
 // Views of the sections of one result.

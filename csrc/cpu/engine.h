@@ -11,28 +11,28 @@
 #include <thread>
 #include <vector>
 
-#include "../common/descriptor_check.h"
+#include "../common/backend.h"
+#include "../common/commit_gate.h"
 #include "../common/layout.h"
+#include "../common/model.h"
 #include "../common/status.h"
 #include "executor.h"
-#include "model.h"
 
 namespace kvrm::cpu {
 
 // Methods are for one driving thread; they are those of kvrm.h.
-class Engine {
+class Engine final : public kvrm::Engine {
  public:
   static kvrm_status Create(std::shared_ptr<const Model> model, const kvrm_engine_config& config,
-                            kvrm_engine_info* info, std::shared_ptr<Engine>* out);
-  ~Engine();
+                            kvrm_engine_info* info, std::shared_ptr<kvrm::Engine>* out);
+  ~Engine() override;
 
-  kvrm_status Commit(const uint8_t* descriptor, uint32_t bytes);
-  kvrm_status Wait(uint32_t timeout_us, uint8_t* result, uint32_t bytes);
-  kvrm_status CheckBlockAccess(const char* action, uint32_t first, uint32_t count, uint32_t bytes) const;
-  kvrm_status ExportBlocks(uint32_t first, uint32_t count, uint8_t* out, uint32_t bytes) const;
-  kvrm_status ImportBlocks(uint32_t first, uint32_t count, const uint8_t* in, uint32_t bytes);
-  kvrm_status ReadLogits(uint32_t slot, float* out, uint32_t count) const;
-  void ReadCounters(double* out, uint32_t count) const;
+  kvrm_status Commit(const uint8_t* descriptor, uint32_t bytes) override;
+  kvrm_status Wait(uint32_t timeout_us, uint8_t* result, uint32_t bytes) override;
+  kvrm_status ExportBlocks(uint32_t first, uint32_t count, uint8_t* out, uint32_t bytes) override;
+  kvrm_status ImportBlocks(uint32_t first, uint32_t count, const uint8_t* in, uint32_t bytes) override;
+  kvrm_status ReadLogits(uint32_t slot, float* out, uint32_t count) override;
+  kvrm_status ReadCounters(double* out, uint32_t count) override;
 
  private:
   using Clock = std::chrono::steady_clock;
@@ -46,19 +46,14 @@ class Engine {
 
   Engine(std::shared_ptr<const Model> model, const kvrm_engine_config& config);
 
-  kvrm_status Refuse(const Refusal& refusal) const;
-  void CopyInUse(const uint8_t* from, const kvrm_header& header, uint8_t* to) const;
+  kvrm_status CheckBlockAccess(const char* action, uint32_t first, uint32_t count, uint32_t bytes) const;
   void Loop();
   void RunEntry(Entry& entry);
-  void CopyOut(const Entry& entry, uint8_t* out) const;
   bool InFlight() const { return committed_.load() != taken_; }
 
   const std::shared_ptr<const Model> model_;
   const kvrm_engine_config config_;
-  const RecordLayout at_;
-  const DescriptorLimits limits_;
-  ShadowState shadow_;
-  CheckScratch scratch_;
+  CommitGate gate_;
   std::unique_ptr<Executor> executor_;
 
   // Steps are numbered from 0; step i lives in ring_[i % kRing]. A power of two, so that the numbers may

@@ -3,15 +3,11 @@
 #include <algorithm>
 #include <cstring>
 
+#include "../common/engine_config.h"
 #include "head_stage.h"
 #include "layer_stages.h"
 
 namespace kvrm::cpu {
-
-uint64_t BlockBytes(const kvrm_model_config& model, const kvrm_engine_config& config) {
-  return uint64_t{model.layers} * 2 * model.kv_heads * config.block_tokens * model.head_dim *
-         ElementBytes(config.kv_dtype);
-}
 
 Executor::Executor(std::shared_ptr<const Model> model, const kvrm_engine_config& config, uint32_t threads)
     : model_(std::move(model)), config_(config), last_token_(config.slots), threads_(threads) {}
@@ -30,18 +26,26 @@ kvrm_status Executor::Create(std::shared_ptr<const Model> model, const kvrm_engi
   e->attention_.Reserve(e->plans_, m.kv_heads);
   KVRM_TRY(Mapping::Reserve(arena, "the arena", &e->arena_));
   KVRM_TRY(Mapping::Reserve(config.num_blocks * e->block_bytes_, "the KV pool", &e->pool_));
+  if (config.host_blocks != 0) {
+    KVRM_TRY(Mapping::Reserve(config.host_blocks * e->block_bytes_, "the host tier", &e->host_));
+  }
   *out = std::move(e);
   return KVRM_OK;
+}
+
+uint8_t* Executor::TierBlock(uint32_t tier, uint32_t block) {
+  return (tier == KVRM_TIER_HOST ? host_ : pool_).data() + block * block_bytes_;
 }
 
 // Sources and destinations are disjoint, so the order of the copies does not matter.
 void Executor::RunMoves(const DescriptorView& view) {
   for (uint32_t i = 0; i < view.header->num_moves; ++i) {
     const kvrm_move& move = view.moves[i];
+    uint8_t* to = TierBlock(move.tiers >> 16, move.to);
+    const uint8_t* from = TierBlock(move.tiers & 0xffff, move.from);
     const double ns = double(move.count) * block_bytes_ / 8;
     ForRanges(threads_, ns, move.count, 1, [&](uint32_t begin, uint32_t end, uint32_t) noexcept {
-      std::memcpy(pool_.data() + (move.to + begin) * block_bytes_, pool_.data() + (move.from + begin) * block_bytes_,
-                  (end - begin) * block_bytes_);
+      std::memcpy(to + begin * block_bytes_, from + begin * block_bytes_, (end - begin) * block_bytes_);
     });
   }
 }

@@ -8,11 +8,11 @@
 #include <vector>
 
 #include "../common/layout.h"
+#include "../common/memory.h"
+#include "../common/model.h"
 #include "../common/status.h"
 #include "attention_stage.h"
 #include "batch.h"
-#include "memory.h"
-#include "model.h"
 #include "plan.h"
 #include "thread_pool.h"
 
@@ -41,6 +41,7 @@ class Executor {
  private:
   Executor(std::shared_ptr<const Model> model, const kvrm_engine_config& config, uint32_t threads);
 
+  uint8_t* TierBlock(uint32_t tier, uint32_t block);
   void RunMoves(const DescriptorView& view);
   void RunOp(const Step& step, const Op& op, const ResultView& result);
   void BuildBatch(const DescriptorView& view, const ResultView& result);
@@ -51,15 +52,13 @@ class Executor {
   std::vector<Plan> plans_;  // [shapes]
   Mapping arena_;            // of the largest plan
   Mapping pool_;             // [num_blocks][layer][K|V][kv_head][token][dim]
+  Mapping host_;             // [host_blocks] of the same: the host tier
   Batch batch_;
   AttentionStage attention_;
   std::vector<int32_t> last_token_;  // [S]: each slot's last sample
   uint32_t last_shape_ = 0;
   ThreadPool threads_;
 };
-
-// Bytes of one block, all layers.
-uint64_t BlockBytes(const kvrm_model_config& model, const kvrm_engine_config& config);
 
 }  // namespace kvrm::cpu
 #endif  // KVRM_CPU_EXECUTOR_H_

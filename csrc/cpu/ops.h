@@ -11,17 +11,10 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "../common/model.h"
 #include "../kvrm.h"
 
 namespace kvrm::cpu {
-
-// A row-major matrix [rows, cols] of dtype (kvrm_dtype), or a vector [rows, 1].
-struct Weight {
-  const void* data = nullptr;
-  uint32_t dtype = KVRM_F32;
-  uint32_t rows = 0;
-  uint32_t cols = 0;
-};
 
 // out[i][n] (+)= sum_k x[i][k] * w[n][k] (+ bias[n])  for i in [0, m), n in [n_begin, n_end).
 // x [m, w.cols] f32, out [m, >= n_end] f32; strides in elements. bias may be null. add: accumulate

@@ -39,8 +39,6 @@ inline double F16Value(uint16_t bits) {
   return sign * std::ldexp(1024 + mantissa, exponent - 25);
 }
 
-inline size_t ElementBytes(uint32_t dtype) { return dtype == KVRM_F32 ? 4 : 2; }
-
 inline double ValueAt(const void* data, uint32_t dtype, size_t i) {
   if (dtype == KVRM_F32) return static_cast<const float*>(data)[i];
   const uint16_t bits = static_cast<const uint16_t*>(data)[i];

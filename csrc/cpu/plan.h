@@ -7,8 +7,8 @@
 #include <cstdint>
 #include <vector>
 
+#include "../common/model.h"
 #include "../kvrm.h"
-#include "model.h"
 
 namespace kvrm::cpu {
 

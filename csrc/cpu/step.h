@@ -5,8 +5,9 @@
 #include <algorithm>
 #include <cstdint>
 
+#include "../common/model.h"
 #include "batch.h"
-#include "model.h"
+#include "ops.h"
 #include "plan.h"
 #include "thread_pool.h"
 

@@ -5,9 +5,10 @@
 #include <cstdio>
 #include <cstring>
 
+#include "backend.h"
 #include "random_tensor.h"
 
-namespace kvrm::cpu {
+namespace kvrm {
 namespace {
 
 constexpr const char* kRoleNames[KVRM_ROLE_COUNT] = {
@@ -86,6 +87,7 @@ kvrm_status CheckConfig(const kvrm_model_config& c) {
   KVRM_TRY(CheckRange("head_dim", c.head_dim, 2, 1024));
   KVRM_TRY(CheckRange("vocab", c.vocab, 1, 1u << 26));
   KVRM_TRY(CheckRange("max_position", c.max_position, 1, 1u << 28));
+  KVRM_TRY(CheckRange("quantize", c.quantize, KVRM_QUANTIZE_NONE, KVRM_QUANTIZE_INT4));
   if (c.heads % c.kv_heads != 0) {
     return Fail(KVRM_INVALID_ARGUMENT, "load model: config.kv_heads is %u, wanted a divisor of heads (%u)", c.kv_heads,
                 c.heads);
@@ -275,8 +277,9 @@ kvrm_status LoadModel(const kvrm_model_config& config, const std::vector<kvrm_te
   KVRM_TRY(loader.MapFiles());
   for (const kvrm_tensor& tensor : tensors) KVRM_TRY(loader.Load(tensor));
   KVRM_TRY(loader.CheckComplete());
+  KVRM_TRY(FinishModel(*model));
   *out = std::move(model);
   return KVRM_OK;
 }
 
-}  // namespace kvrm::cpu
+}  // namespace kvrm

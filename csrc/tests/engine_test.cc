@@ -3,7 +3,7 @@
 
 #include "test_engine.h"
 
-namespace kvrm::cpu::test {
+namespace kvrm::test {
 namespace {
 
 const TestModel& Model() {
@@ -118,15 +118,15 @@ TEST(ConfigurationsOutOfRangeAreRefused) {
     change(config);
     return config;
   };
-  CHECK_REFUSED(TryCreate(with([](auto& c) { c.abi_version = 2; })), KVRM_INVALID_ARGUMENT,
-                "abi_version is 2, wanted 1");
+  CHECK_REFUSED(TryCreate(with([](auto& c) { c.abi_version = 3; })), KVRM_INVALID_ARGUMENT,
+                "abi_version is 3, wanted 2");
   CHECK_REFUSED(TryCreate(with([](auto& c) { c.slots = 0; })), KVRM_INVALID_ARGUMENT, "slots is 0, wanted 1 to");
   CHECK_REFUSED(TryCreate(with([](auto& c) { c.block_tokens = 24; })), KVRM_INVALID_ARGUMENT, "wanted 16, 32 or 64");
   CHECK_REFUSED(TryCreate(with([](auto& c) { c.max_context = 4096; })), KVRM_INVALID_ARGUMENT,
                 "max_context is 4096, wanted 1 to 2048 (the model's max_position)");
   CHECK_REFUSED(TryCreate(with([](auto& c) { c.chunk1 = 32; })), KVRM_INVALID_ARGUMENT, "chunk1 is 32, wanted 33");
   CHECK_REFUSED(TryCreate(with([](auto& c) { c.num_chunks = 8; })), KVRM_INVALID_ARGUMENT, "num_chunks is 8");
-  CHECK_REFUSED(TryCreate(with([](auto& c) { c.kv_dtype = 3; })), KVRM_INVALID_ARGUMENT, "kv_dtype is 3");
+  CHECK_REFUSED(TryCreate(with([](auto& c) { c.kv_dtype = 4; })), KVRM_INVALID_ARGUMENT, "kv_dtype is 4");
   CHECK_REFUSED(TryCreate(with([](auto& c) { c.max_groups = 1 << 20; })), KVRM_INVALID_ARGUMENT, "descriptor has");
   CHECK_REFUSED(TryCreate(with([](auto& c) { c.num_blocks = 1 << 24; })), KVRM_OUT_OF_MEMORY,
                 "MiB needed (16777216 KV blocks");
@@ -253,7 +253,7 @@ TEST(LayoutNamesEveryRecord) {
   CHECK_EQ(bytes[0], 0xee);
   CHECK_EQ(kvrm_layout(bytes.data(), uint32_t(bytes.size())), length);
   const std::string text(bytes.begin(), bytes.begin() + length);
-  for (const char* line : {"model_config.attention_scale 40 f32\n", "slot size 64\n", "slot.token 4 i32\n",
+  for (const char* line : {"model_config.attention_scale 40 f32\n", "slot size 80\n", "slot.token 4 i32\n",
                            "KVRM_MAX_IN_FLIGHT = 3\n", "KVRM_DESCRIPTOR_MAGIC = 1297241675\n", "top size 8\n"}) {
     CHECK(text.find(line) != std::string::npos);
   }
@@ -262,8 +262,9 @@ TEST(LayoutNamesEveryRecord) {
 TEST(BackendAndBandwidth) {
   uint8_t name[64];
   const uint32_t length = kvrm_backend(name, sizeof(name));
-  CHECK_EQ(std::string(reinterpret_cast<char*>(name), 4), "cpu/");
-  CHECK(length > 4);
+  const std::string text(reinterpret_cast<char*>(name), length);
+  CHECK(text.find('/') != std::string::npos);
+  CHECK(text.find('/') + 1 < length);
   CHECK_EQ(kvrm_abi_version(), KVRM_ABI_VERSION);
   double rate = 0;
   CHECK_OK(kvrm_measure_bandwidth(2, 16, 3, &rate));
@@ -272,4 +273,4 @@ TEST(BackendAndBandwidth) {
 }
 
 }  // namespace
-}  // namespace kvrm::cpu::test
+}  // namespace kvrm::test

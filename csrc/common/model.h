@@ -1,18 +1,26 @@
 // model.h - a model's weights: files mapped, the tensor table checked against the configuration.
-#ifndef KVRM_CPU_MODEL_H_
-#define KVRM_CPU_MODEL_H_
+#ifndef KVRM_COMMON_MODEL_H_
+#define KVRM_COMMON_MODEL_H_
 
-#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <string>
 #include <vector>
 
-#include "../common/status.h"
+#include "../kvrm.h"
+#include "convert.h"
 #include "memory.h"
-#include "ops.h"
+#include "status.h"
 
-namespace kvrm::cpu {
+namespace kvrm {
+
+// A row-major matrix [rows, cols] of dtype (kvrm_dtype), or a vector [rows, 1].
+struct Weight {
+  const void* data = nullptr;
+  uint32_t dtype = KVRM_F32;
+  uint32_t rows = 0;
+  uint32_t cols = 0;
+};
 
 // The weights of one layer; an absent optional one has data == nullptr.
 struct LayerWeights {
@@ -31,20 +39,20 @@ struct Model {
   std::vector<float> inv_freq;       // [head_dim / 2]
   uint32_t widest_window = 0;        // over all layers; 0 when one attends to everything
 
-  // What holds the weights.
+  // What holds the weights. A backend that has copies of its own may clear it in FinishModel.
   std::vector<Mapping> memory;
+  // A backend's own form of the weights.
+  std::shared_ptr<void> device;
 
   uint32_t QRows() const { return config.heads * config.head_dim; }
   uint32_t KvRows() const { return config.kv_heads * config.head_dim; }
 };
 
-// Bytes of one element of a kvrm_dtype.
-inline uint32_t ElementBytes(uint32_t dtype) { return dtype == KVRM_F32 ? 4 : 2; }
-
-// The arguments are those of kvrm_model_load, the table already in aligned memory.
+// The arguments are those of kvrm_model_load, the table already in aligned memory. Ends with the
+// backend's FinishModel.
 kvrm_status LoadModel(const kvrm_model_config& config, const std::vector<kvrm_tensor>& tensors,
                       const std::vector<std::string>& paths, const float* inv_freq, const uint32_t* layer_windows,
                       std::shared_ptr<Model>* out);
 
-}  // namespace kvrm::cpu
-#endif  // KVRM_CPU_MODEL_H_
+}  // namespace kvrm
+#endif  // KVRM_COMMON_MODEL_H_

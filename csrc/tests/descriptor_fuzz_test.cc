@@ -5,7 +5,7 @@
 
 #include "test_engine.h"
 
-namespace kvrm::cpu::test {
+namespace kvrm::test {
 namespace {
 
 uint32_t Rounds() {
@@ -278,4 +278,4 @@ TEST(AnyPoolContentGivesATokenOfTheVocabulary) {
 }
 
 }  // namespace
-}  // namespace kvrm::cpu::test
+}  // namespace kvrm::test

@@ -1,16 +1,16 @@
 // memory.h - memory that comes straight from the system: files mapped read-only, and large zeroed
 // regions that cost nothing until they are touched.
-#ifndef KVRM_CPU_MEMORY_H_
-#define KVRM_CPU_MEMORY_H_
+#ifndef KVRM_COMMON_MEMORY_H_
+#define KVRM_COMMON_MEMORY_H_
 
 #include <cstddef>
 #include <cstdint>
 #include <string>
 #include <utility>
 
-#include "../common/status.h"
+#include "status.h"
 
-namespace kvrm::cpu {
+namespace kvrm {
 
 // Owns one mmap.
 class Mapping {
@@ -39,5 +39,5 @@ class Mapping {
   size_t bytes_ = 0;
 };
 
-}  // namespace kvrm::cpu
-#endif  // KVRM_CPU_MEMORY_H_
+}  // namespace kvrm
+#endif  // KVRM_COMMON_MEMORY_H_

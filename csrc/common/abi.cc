@@ -1,21 +1,21 @@
-// abi.cc - the functions of kvrm.h for the CPU backend: arguments into objects, exceptions into codes.
+// abi.cc - the functions of kvrm.h: arguments into objects, exceptions into codes. The backend is behind
+// backend.h.
 
-#include <chrono>
 #include <cstring>
 #include <memory>
 #include <new>
 #include <string>
 #include <vector>
 
-#include "../common/handle_table.h"
-#include "../common/layout_text.h"
-#include "../common/status.h"
 #include "../kvrm.h"
-#include "engine.h"
-#include "model.h"
-#include "ops.h"
+#include "backend.h"
+#include "engine_config.h"
+#include "handle_table.h"
+#include "layout_text.h"
+#include "progress.h"
+#include "status.h"
 
-namespace kvrm::cpu {
+namespace kvrm {
 namespace {
 
 // Never destroyed: engines may still run while the process exits.
@@ -85,43 +85,23 @@ kvrm_status SplitPaths(const uint8_t* bytes, uint32_t count, std::vector<std::st
   return KVRM_OK;
 }
 
-kvrm_status MeasureBandwidth(uint32_t threads, uint32_t mib, uint32_t repeat, double* out) {
-  if (threads > 1024 || mib == 0 || mib > (1u << 16) || repeat == 0 || repeat > 10000) {
-    return Fail(KVRM_INVALID_ARGUMENT,
-                "measure bandwidth: %u threads, %u MiB, %u times, wanted at most 1,024, 1 to 65,536, 1 to 10,000",
-                threads, mib, repeat);
+// Says that no load runs once the last one has ended.
+struct ProgressReset {
+  ~ProgressReset() {
+    load_progress.all = 0;
+    load_progress.done = 0;
   }
-  Mapping memory;
-  const size_t bytes = size_t{mib} << 20;
-  KVRM_TRY(Mapping::Reserve(bytes, "the bandwidth measurement", &memory));
-  std::memset(memory.data(), 1, bytes);
-  ThreadPool pool(ThreadCount(threads));
-  std::vector<uint64_t> sums(mib);
-  double best = 0;
-  for (uint32_t i = 0; i < repeat; ++i) {
-    const auto start = std::chrono::steady_clock::now();
-    pool.Run(mib, [&](uint32_t tile, uint32_t) noexcept {
-      sums[tile] += ReadAll(memory.data() + (size_t{tile} << 20), 1 << 20);
-    });
-    const std::chrono::duration<double> time = std::chrono::steady_clock::now() - start;
-    best = std::max(best, double(bytes) / time.count() / 1e9);
-  }
-  *out = best;
-  return KVRM_OK;
-}
+};
 
 }  // namespace
-}  // namespace kvrm::cpu
+}  // namespace kvrm
 
-using namespace kvrm;       // NOLINT: this file is the library's face
-using namespace kvrm::cpu;  // NOLINT
+using namespace kvrm;  // NOLINT: this file is the library's face
 
 uint32_t kvrm_abi_version(void) { return KVRM_ABI_VERSION; }
 
 uint32_t kvrm_backend(uint8_t* out, uint32_t capacity) {
-  char text[64] = "cpu/";
-  std::strncat(text, TargetName(), sizeof(text) - 5);
-  return WriteText(text, std::strlen(text), out, capacity, true);
+  return WriteText(BackendText(), std::strlen(BackendText()), out, capacity, true);
 }
 
 uint32_t kvrm_last_error(uint8_t* out, uint32_t capacity) {
@@ -146,12 +126,28 @@ int32_t kvrm_model_load(const uint8_t* config, const uint8_t* tensors, uint32_t 
     if (num_tensors != 0) std::memcpy(table.data(), tensors, num_tensors * sizeof(kvrm_tensor));
     std::vector<std::string> files;
     KVRM_TRY(SplitPaths(paths, paths_bytes, &files));
+    const ProgressReset reset;
     std::shared_ptr<Model> loaded;
     KVRM_TRY(LoadModel(ReadRecord<kvrm_model_config>(config), table, files, inv_freq, layer_windows, &loaded));
     const uint32_t handle = Models().Add(std::move(loaded));
     if (handle == 0) return Fail(KVRM_OUT_OF_MEMORY, "load model: 255 models are loaded, wanted fewer");
     *model = handle;
     return KVRM_OK;
+  });
+}
+
+int32_t kvrm_load_progress(double* out) {
+  if (!out) return NoBuffer("read load progress", "out");
+  out[0] = static_cast<double>(load_progress.done.load());
+  out[1] = static_cast<double>(load_progress.all.load());
+  return KVRM_OK;
+}
+
+int32_t kvrm_memory(uint32_t model, double* out) {
+  return Guarded("read memory", [&]() -> kvrm_status {
+    if (!out) return NoBuffer("read memory", "out");
+    const std::shared_ptr<Model> loaded = Models().Get(model);
+    return loaded ? ReadMemory(*loaded, out) : NoSuch("read memory", "model", model);
   });
 }
 
@@ -178,9 +174,11 @@ int32_t kvrm_engine_create(uint32_t model, const uint8_t* config, uint8_t* info,
     if (!engine) return NoBuffer("create engine", "engine");
     std::shared_ptr<Model> loaded = Models().Get(model);
     if (!loaded) return NoSuch("create engine", "model", model);
-    kvrm_engine_info decided;
+    const auto wanted = ReadRecord<kvrm_engine_config>(config);
+    KVRM_TRY(CheckEngineConfig(*loaded, wanted));
+    kvrm_engine_info decided = {};
     std::shared_ptr<Engine> created;
-    KVRM_TRY(Engine::Create(std::move(loaded), ReadRecord<kvrm_engine_config>(config), &decided, &created));
+    KVRM_TRY(CreateEngine(std::move(loaded), wanted, &decided, &created));
     const uint32_t handle = Engines().Add(std::move(created));
     if (handle == 0) return Fail(KVRM_OUT_OF_MEMORY, "create engine: 255 engines exist, wanted fewer");
     std::memcpy(info, &decided, sizeof(decided));
@@ -227,14 +225,18 @@ int32_t kvrm_read_logits(uint32_t engine, uint32_t slot, float* out, uint32_t co
 int32_t kvrm_counters(uint32_t engine, double* out, uint32_t count) {
   return WithEngine("read counters", engine, [&](Engine& e) {
     if (!out && count != 0) return NoBuffer("read counters", "out");
-    e.ReadCounters(out, count);
-    return KVRM_OK;
+    return e.ReadCounters(out, count);
   });
 }
 
 int32_t kvrm_measure_bandwidth(uint32_t threads, uint32_t mib, uint32_t repeat, double* gb_per_s) {
   return Guarded("measure bandwidth", [&]() -> kvrm_status {
     if (!gb_per_s) return NoBuffer("measure bandwidth", "gb_per_s");
+    if (threads > 1024 || mib == 0 || mib > (1u << 16) || repeat == 0 || repeat > 10000) {
+      return Fail(KVRM_INVALID_ARGUMENT,
+                  "measure bandwidth: %u threads, %u MiB, %u times, wanted at most 1,024, 1 to 65,536, 1 to 10,000",
+                  threads, mib, repeat);
+    }
     return MeasureBandwidth(threads, mib, repeat, gb_per_s);
   });
 }

@@ -1,14 +1,10 @@
 #include "engine_config.h"
 
-#include <unistd.h>
-
 #include <algorithm>
 
-#include "../common/layout.h"
-#include "executor.h"
-#include "plan.h"
+#include "layout.h"
 
-namespace kvrm::cpu {
+namespace kvrm {
 namespace {
 
 constexpr uint32_t kMaxSlots = 4096;
@@ -37,34 +33,29 @@ kvrm_status CheckChunks(const kvrm_engine_config& config) {
   return KVRM_OK;
 }
 
-kvrm_status CheckMemory(const Model& model, const kvrm_engine_config& config) {
+kvrm_status CheckSizes(const Model& model, const kvrm_engine_config& config) {
   const double mib = 1 << 20;
   const uint64_t block_bytes = BlockBytes(model.config, config);
   if (block_bytes > UINT32_MAX) {
     return Fail(KVRM_INVALID_ARGUMENT, "create engine: a block has %.1f MiB, wanted less than 4,096",
                 double(block_bytes) / mib);
   }
-  const RecordLayout at = LayOutRecords(config);
+  const RecordLayout at = LayOutRecords(config, model.config.vocab);
   if (at.descriptor_bytes > KVRM_MAX_DESCRIPTOR_BYTES || at.result_bytes > UINT32_MAX) {
     return Fail(KVRM_INVALID_ARGUMENT,
-                "create engine: the descriptor has %.1f MiB, wanted at most %.1f (slots, groups, moves, chunks)",
+                "create engine: the descriptor has %.1f MiB, wanted at most %.1f (slots, groups, moves, edits, masks, "
+                "chunks)",
                 double(at.descriptor_bytes) / mib, KVRM_MAX_DESCRIPTOR_BYTES / mib);
-  }
-  const uint32_t threads = ThreadCount(config.threads);
-  const uint64_t arena = MakePlan(model, config, MaxChunk(config), threads).arena_bytes;
-  const uint64_t pool = config.num_blocks * block_bytes;
-  const uint64_t memory = uint64_t(sysconf(_SC_PHYS_PAGES)) * uint64_t(sysconf(_SC_PAGESIZE));
-  if (pool + arena > memory) {
-    return Fail(KVRM_OUT_OF_MEMORY,
-                "create engine: %.1f MiB needed (%u KV blocks of %.3f MiB, %.1f MiB of activations), wanted at most "
-                "the machine's %.1f MiB",
-                double(pool + arena) / mib, config.num_blocks, double(block_bytes) / mib, double(arena) / mib,
-                double(memory) / mib);
   }
   return KVRM_OK;
 }
 
 }  // namespace
+
+uint64_t BlockBytes(const kvrm_model_config& model, const kvrm_engine_config& config) {
+  return uint64_t{model.layers} * 2 * model.kv_heads * config.block_tokens * model.head_dim *
+         ElementBytes(config.kv_dtype);
+}
 
 kvrm_status CheckEngineConfig(const Model& model, const kvrm_engine_config& config) {
   KVRM_TRY(Range("abi_version", config.abi_version, KVRM_ABI_VERSION, KVRM_ABI_VERSION));
@@ -78,12 +69,15 @@ kvrm_status CheckEngineConfig(const Model& model, const kvrm_engine_config& conf
                  "the model's max_position"));
   KVRM_TRY(Range("max_groups", config.max_groups, 1, KVRM_MAX_DESCRIPTOR_BYTES / sizeof(kvrm_group)));
   KVRM_TRY(Range("max_moves", config.max_moves, 0, KVRM_MAX_DESCRIPTOR_BYTES / sizeof(kvrm_move)));
-  KVRM_TRY(Range("kv_dtype", config.kv_dtype, KVRM_F32, KVRM_BF16));
+  KVRM_TRY(Range("max_edits", config.max_edits, 0, KVRM_MAX_DESCRIPTOR_BYTES / sizeof(kvrm_edit)));
+  KVRM_TRY(Range("mask_rows", config.mask_rows, 0, config.slots, "slots"));
+  KVRM_TRY(Range("host_blocks", config.host_blocks, 0, kMaxBlocks));
+  KVRM_TRY(Range("kv_dtype", config.kv_dtype, KVRM_F32, KVRM_F8_E4M3));
   KVRM_TRY(Range("threads", config.threads, 0, kMaxThreads));
   KVRM_TRY(CheckChunks(config));
   KVRM_TRY(Range("max_segments", config.max_segments, config.num_chunks == 0 ? 0 : 1, config.slots, "slots"));
   if (config.flags & KVRM_ENGINE_NOOP) KVRM_TRY(Range("the model's vocab", model.config.vocab, 4, UINT32_MAX));
-  return CheckMemory(model, config);
+  return CheckSizes(model, config);
 }
 
-}  // namespace kvrm::cpu
+}  // namespace kvrm

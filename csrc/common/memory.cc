@@ -8,7 +8,7 @@
 #include <cerrno>
 #include <cstring>
 
-namespace kvrm::cpu {
+namespace kvrm {
 
 Mapping::~Mapping() {
   if (data_) munmap(data_, bytes_);
@@ -49,4 +49,4 @@ kvrm_status Mapping::Reserve(size_t bytes, const char* what, Mapping* out) {
   return KVRM_OK;
 }
 
-}  // namespace kvrm::cpu
+}  // namespace kvrm

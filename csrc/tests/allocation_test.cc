@@ -41,7 +41,7 @@ void* aligned_alloc(size_t align, size_t bytes) {
 }
 #endif
 
-namespace kvrm::cpu::test {
+namespace kvrm::test {
 namespace {
 
 // Everything at once: decode, a chunk, prompt logprobs, sampling with filters, moves.
@@ -92,4 +92,4 @@ TEST(StepsDoNotAllocate) {
 }
 
 }  // namespace
-}  // namespace kvrm::cpu::test
+}  // namespace kvrm::test

@@ -1,10 +1,10 @@
 // random_tensor.h - made-up weights for benchmarks: the same for the same seed, role and layer.
-#ifndef KVRM_CPU_RANDOM_TENSOR_H_
-#define KVRM_CPU_RANDOM_TENSOR_H_
+#ifndef KVRM_COMMON_RANDOM_TENSOR_H_
+#define KVRM_COMMON_RANDOM_TENSOR_H_
 
 #include <cstdint>
 
-namespace kvrm::cpu {
+namespace kvrm {
 
 // Fills [count] elements of dtype with nearly normal numbers of standard deviation 0.02.
 void FillNormal(uint64_t seed, uint32_t role, uint32_t layer, uint64_t count, uint32_t dtype, void* out);
@@ -12,5 +12,5 @@ void FillNormal(uint64_t seed, uint32_t role, uint32_t layer, uint64_t count, ui
 // Fills [count] elements of dtype with ones.
 void FillOnes(uint64_t count, uint32_t dtype, void* out);
 
-}  // namespace kvrm::cpu
-#endif  // KVRM_CPU_RANDOM_TENSOR_H_
+}  // namespace kvrm
+#endif  // KVRM_COMMON_RANDOM_TENSOR_H_

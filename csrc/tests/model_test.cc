@@ -1,13 +1,11 @@
 // Loading: what is refused and how it is said, and weights wherever they lie in a file.
-#include "model.h"
-
 #include <algorithm>
 
-#include "random_tensor.h"
+#include "../common/random_tensor.h"
 #include "test_engine.h"
 #include "test_reference.h"
 
-namespace kvrm::cpu::test {
+namespace kvrm::test {
 namespace {
 
 int32_t TryLoad(const ModelData& data) {
@@ -99,7 +97,7 @@ TEST(AWrongConfigurationIsRefused) {
   CHECK_REFUSED(TryLoad(data), KVRM_INVALID_ARGUMENT, "inv_freq[2]");
   ModelData bad{ModelShape()};
   bad.config.abi_version = 7;
-  CHECK_REFUSED(TryLoad(bad), KVRM_INVALID_ARGUMENT, "abi_version is 7, wanted 1 to 1");
+  CHECK_REFUSED(TryLoad(bad), KVRM_INVALID_ARGUMENT, "abi_version is 7, wanted 2 to 2");
 }
 
 // safetensors puts a tensor at any byte.
@@ -145,4 +143,4 @@ TEST(MadeUpTensorsAreNormalAndTheSameEachTime) {
 }
 
 }  // namespace
-}  // namespace kvrm::cpu::test
+}  // namespace kvrm::test

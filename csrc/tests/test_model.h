@@ -1,6 +1,6 @@
 // test_model.h - tiny random models for tests, with their weights at hand for a reference.
-#ifndef KVRM_CPU_TEST_MODEL_H_
-#define KVRM_CPU_TEST_MODEL_H_
+#ifndef KVRM_TESTS_TEST_MODEL_H_
+#define KVRM_TESTS_TEST_MODEL_H_
 
 #include <unistd.h>
 
@@ -12,11 +12,11 @@
 #include <string>
 #include <vector>
 
+#include "../common/convert.h"
 #include "../common/test.h"
 #include "../kvrm.h"
-#include "ops.h"
 
-namespace kvrm::cpu::test {
+namespace kvrm::test {
 
 struct ModelShape {
   uint32_t hidden = 48, intermediate = 80, layers = 3, heads = 4, kv_heads = 2, head_dim = 16, vocab = 101;
@@ -35,21 +35,21 @@ inline std::string LastErrorText() {
   return std::string(reinterpret_cast<char*>(text), length);
 }
 
-#define CHECK_OK(call)                                                                                      \
-  do {                                                                                                      \
-    const int32_t status_ = (call);                                                                         \
-    ++::kvrm::test::checks;                                                                                 \
-    if (status_ != KVRM_OK) {                                                                               \
-      ::kvrm::test::Fail(__FILE__, __LINE__,                                                                \
-                         #call ": " + std::to_string(status_) + ": " + ::kvrm::cpu::test::LastErrorText()); \
-    }                                                                                                       \
+#define CHECK_OK(call)                                                                                 \
+  do {                                                                                                 \
+    const int32_t status_ = (call);                                                                    \
+    ++::kvrm::test::checks;                                                                            \
+    if (status_ != KVRM_OK) {                                                                          \
+      ::kvrm::test::Fail(__FILE__, __LINE__,                                                           \
+                         #call ": " + std::to_string(status_) + ": " + ::kvrm::test::LastErrorText()); \
+    }                                                                                                  \
   } while (false)
 
 // Expects a refusal whose message contains text.
 #define CHECK_REFUSED(call, status, text)                                                                       \
   do {                                                                                                          \
     CHECK_EQ((call), (status));                                                                                 \
-    const std::string message_ = ::kvrm::cpu::test::LastErrorText();                                            \
+    const std::string message_ = ::kvrm::test::LastErrorText();                                                 \
     ++::kvrm::test::checks;                                                                                     \
     if (message_.find(text) == std::string::npos) {                                                             \
       ::kvrm::test::Fail(__FILE__, __LINE__, "message: found \"" + message_ + "\", wanted \"" + (text) + "\""); \
@@ -74,19 +74,6 @@ class TemporaryFile {
  private:
   std::string path_;
 };
-
-inline float FromHalf(uint16_t bits, uint32_t dtype) {
-  if (dtype == KVRM_BF16) {
-    const uint32_t wide = uint32_t{bits} << 16;
-    float value;
-    std::memcpy(&value, &wide, 4);
-    return value;
-  }
-  const int exponent = (bits >> 10) & 31, fraction = bits & 1023;
-  const float magnitude = exponent == 0 ? std::ldexp(float(fraction), -24)
-                                        : std::ldexp(float(1024 + fraction), exponent - 25);  // no infinities here
-  return bits & 0x8000 ? -magnitude : magnitude;
-}
 
 // The tensor table, the file's bytes and the weights as numbers.
 struct ModelData {
@@ -113,7 +100,9 @@ struct ModelData {
               s.max_position,
               1e-5f,
               1 / std::sqrt(float(s.head_dim)),
-              seed};
+              seed,
+              KVRM_QUANTIZE_NONE,
+              0};
     for (uint32_t i = 0; i < s.head_dim / 2; ++i) {
       inv_freq.push_back(std::pow(10000.0f, -2.0f * float(i) / float(s.head_dim)));
     }
@@ -153,17 +142,10 @@ struct ModelData {
     for (float& value : values) value = normal(random_);
     file.resize(file.size() + padding_);
     const size_t offset = file.size();
-    const size_t element = shape.dtype == KVRM_F32 ? 4 : 2;
-    std::vector<uint8_t> stored(values.size() * element);
-    Convert(values.data(), uint32_t(values.size()), shape.dtype, stored.data());
+    std::vector<uint8_t> stored(values.size() * ElementBytes(shape.dtype));
+    Narrow(values.data(), values.size(), shape.dtype, stored.data());
     file.insert(file.end(), stored.begin(), stored.end());
-    if (shape.dtype != KVRM_F32) {
-      for (size_t i = 0; i < values.size(); ++i) {
-        uint16_t bits;
-        std::memcpy(&bits, &stored[2 * i], 2);
-        values[i] = FromHalf(bits, shape.dtype);
-      }
-    }
+    Widen(stored.data(), values.size(), shape.dtype, values.data());
     weights[{role, layer}] = std::move(values);
     tensors.push_back({role, layer, shape.dtype, 0, uint32_t(offset), 0, rows, cols});
   }
@@ -193,5 +175,5 @@ struct TestModel {
   ~TestModel() { kvrm_model_free(handle); }
 };
 
-}  // namespace kvrm::cpu::test
-#endif  // KVRM_CPU_TEST_MODEL_H_
+}  // namespace kvrm::test
+#endif  // KVRM_TESTS_TEST_MODEL_H_

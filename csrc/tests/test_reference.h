@@ -1,7 +1,7 @@
 // test_reference.h - the forward pass in float64, straight from the formulas: no cache, no blocks, no
 // batches. Shares no code with the library.
-#ifndef KVRM_CPU_TEST_REFERENCE_H_
-#define KVRM_CPU_TEST_REFERENCE_H_
+#ifndef KVRM_TESTS_TEST_REFERENCE_H_
+#define KVRM_TESTS_TEST_REFERENCE_H_
 
 #include <algorithm>
 #include <cmath>
@@ -9,7 +9,7 @@
 
 #include "test_model.h"
 
-namespace kvrm::cpu::test {
+namespace kvrm::test {
 
 using Row64 = std::vector<double>;
 
@@ -116,5 +116,5 @@ inline std::vector<Row64> ReferenceLogits(const ModelData& m, const std::vector<
   return logits;
 }
 
-}  // namespace kvrm::cpu::test
-#endif  // KVRM_CPU_TEST_REFERENCE_H_
+}  // namespace kvrm::test
+#endif  // KVRM_TESTS_TEST_REFERENCE_H_

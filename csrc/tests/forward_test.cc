@@ -2,7 +2,7 @@
 #include "test_engine.h"
 #include "test_reference.h"
 
-namespace kvrm::cpu::test {
+namespace kvrm::test {
 namespace {
 
 double Largest(const Row64& row) {
@@ -176,4 +176,4 @@ TEST(LogprobsMatchReference) {
 }
 
 }  // namespace
-}  // namespace kvrm::cpu::test
+}  // namespace kvrm::test

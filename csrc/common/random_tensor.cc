@@ -2,10 +2,9 @@
 
 #include <algorithm>
 
-#include "model.h"
-#include "ops.h"
+#include "convert.h"
 
-namespace kvrm::cpu {
+namespace kvrm {
 namespace {
 
 constexpr uint64_t kGolden = 0x9e3779b97f4a7c15u;
@@ -25,7 +24,7 @@ void InPieces(uint64_t count, uint32_t dtype, void* out, Fill fill) {
   for (uint64_t first = 0; first < count; first += kPiece) {
     const uint32_t n = static_cast<uint32_t>(std::min(kPiece, count - first));
     fill(first, n, values);
-    Convert(values, n, dtype, static_cast<uint8_t*>(out) + first * ElementBytes(dtype));
+    Narrow(values, n, dtype, static_cast<uint8_t*>(out) + first * ElementBytes(dtype));
   }
 }
 
@@ -47,4 +46,4 @@ void FillOnes(uint64_t count, uint32_t dtype, void* out) {
   InPieces(count, dtype, out, [](uint64_t, uint32_t n, float* values) { std::fill_n(values, n, 1.0f); });
 }
 
-}  // namespace kvrm::cpu
+}  // namespace kvrm

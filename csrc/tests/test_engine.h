@@ -1,14 +1,14 @@
 // test_engine.h - drives an engine through the ABI as a runtime would, with every choice in the test's
 // hands.
-#ifndef KVRM_CPU_TEST_ENGINE_H_
-#define KVRM_CPU_TEST_ENGINE_H_
+#ifndef KVRM_TESTS_TEST_ENGINE_H_
+#define KVRM_TESTS_TEST_ENGINE_H_
 
 #include <algorithm>
 #include <vector>
 
 #include "test_model.h"
 
-namespace kvrm::cpu::test {
+namespace kvrm::test {
 
 struct Sampling {
   float temperature = 0;
@@ -192,5 +192,5 @@ inline std::vector<int32_t> RandomTokens(uint32_t count, uint32_t vocab, uint32_
   return tokens;
 }
 
-}  // namespace kvrm::cpu::test
-#endif  // KVRM_CPU_TEST_ENGINE_H_
+}  // namespace kvrm::test
+#endif  // KVRM_TESTS_TEST_ENGINE_H_

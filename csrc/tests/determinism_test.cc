@@ -2,7 +2,7 @@
 // blocks lie, moves, threads.
 #include "test_engine.h"
 
-namespace kvrm::cpu::test {
+namespace kvrm::test {
 namespace {
 
 constexpr uint32_t kPrompt = 300, kDecode = 30;
@@ -242,4 +242,4 @@ TEST(BlockSizesGiveTheSameBits) {
 }
 
 }  // namespace
-}  // namespace kvrm::cpu::test
+}  // namespace kvrm::test

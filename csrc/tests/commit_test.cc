@@ -3,7 +3,7 @@
 
 #include "test_engine.h"
 
-namespace kvrm::cpu::test {
+namespace kvrm::test {
 namespace {
 
 const TestModel& Model() {
@@ -34,7 +34,7 @@ void Refused(TestEngine& engine, const char* text, Change change) {
 TEST(TheHeaderIsChecked) {
   TestEngine e(Model(), EngineConfig());
   Refused(e, "header.magic is 1, wanted 1297241675", [](auto& e) { e.header().magic = 1; });
-  Refused(e, "header.abi_version is 9, wanted 1", [](auto& e) { e.header().abi_version = 9; });
+  Refused(e, "header.abi_version is 9, wanted 2", [](auto& e) { e.header().abi_version = 9; });
   Refused(e, "commit step 3: header.step is 2, wanted 3", [](auto& e) { e.header().step -= 1; });
   Refused(e, "header.shape is 3, wanted at most 2", [](auto& e) { e.header().shape = 3; });
   Refused(e, "header.flags is 1", [](auto& e) { e.header().flags = 1; });
@@ -147,7 +147,7 @@ TEST(SegmentsAreChecked) {
 
 TEST(MovesAreChecked) {
   TestEngine e(Model(), EngineConfig());
-  Refused(e, "moves[0].tiers is 1, wanted 0", [](auto& e) { e.move(0).tiers = 1; });
+  Refused(e, "moves[0].tiers is 65537, wanted 0, HOST", [](auto& e) { e.move(0).tiers = 0x10001; });
   Refused(e, "moves[0].count is 0, wanted within 1..96", [](auto& e) { e.move(0).count = 0; });
   Refused(e, "moves[0].from is 95, wanted at most 94", [](auto& e) { e.move(0).from = 95; });
   Refused(e, "moves[0].to is 4294967295, wanted at most 94", [](auto& e) { e.move(0).to = 0xffffffff; });
@@ -199,4 +199,4 @@ TEST(UnusedTailsAreIgnored) {
 }
 
 }  // namespace
-}  // namespace kvrm::cpu::test
+}  // namespace kvrm::test
