@@ -13,13 +13,17 @@ import { readArguments } from "./cli/arguments.ts";
 import { helpText } from "./cli/help.ts";
 import type { ServerOptions } from "./cli/options.ts";
 import { describePermissions, readEnvironment } from "./cli/permissions.ts";
-import { listenError, readyLine, startFailure } from "./cli/startup.ts";
+import { ENGINE_FAILED, listenError, readyLine, startFailure } from "./cli/startup.ts";
 import config from "./deno.json" with { type: "json" };
 import { createEngine, type Engine } from "./mod.ts";
+import { engineLibraries } from "./runtime/engine.ts";
 
 type Handler = (request: Request) => Response | Promise<Response>;
 
 const root = import.meta.dirname!;
+
+/** How long streams may take to write their last event when the process ends. */
+const LAST_WORDS_MS = 1000;
 
 /** What answers while the model is loading: the port is taken first, so that its troubles show at once. */
 const loading = new ApiError(503, "The model is still loading.", {
@@ -36,27 +40,31 @@ async function serve({
   model = `${root}/models/tiny`,
   servedModelName,
   lib,
+  backend = "auto",
   ...sizes
 }: ServerOptions): Promise<void> {
   const log = createLogger(logLevel);
   let handler: Handler = () => loading.toResponse();
   const server = listen(host, port, (request) => handler(request));
 
+  const library = { backend, ...(lib !== undefined && { libraryPath: lib }) };
   const engine = await createEngine({
     ...sizes,
     model,
+    ...library,
     ...(servedModelName !== undefined && { modelId: servedModelName }),
-    ...(lib !== undefined && { libraryPath: lib }),
   });
   handler = createApp(engine, { log, ...(maxBody !== undefined && { maxBodyBytes: maxBody }) }).fetch;
   stopOnSignals(server, engine, drainTimeout, log);
+  stopOnFailure(server, engine, log);
 
   const permissions = describePermissions({
     address: hostPort(host, port),
     read: [`${root}/runtime`, `${root}/ffi`, model],
-    library: lib ?? `${root}/build/libkvrm_cpu.so`,
+    libraries: engineLibraries(library),
     cache: readEnvironment("HF_HUB_CACHE"),
   }, root);
+  log.info(`backend ${engine.backend}: ${engine.backendReason}`);
   const url = `http://${hostPort(host, server.addr.port)}`;
   const line = readyLine(engine, { version: config.version, url, permissions });
   Deno.stdout.writeSync(new TextEncoder().encode(`${line}\n`));
@@ -87,10 +95,19 @@ function stopOnSignals(server: Deno.HttpServer, engine: Engine, drainSeconds: nu
     await Promise.race([drained, patience, impatient]);
     await engine.close();
     // Streams still owe their readers a last event.
-    await Promise.race([drained, new Promise((resolve) => setTimeout(resolve, 1000))]);
+    await Promise.race([drained, new Promise((resolve) => setTimeout(resolve, LAST_WORDS_MS))]);
     Deno.exit(0);
   };
   for (const signal of ["SIGINT", "SIGTERM"] as const) Deno.addSignalListener(signal, stop);
+}
+
+/** An engine that breaks takes the process with it, once its clients have heard: a supervisor starts another. */
+function stopOnFailure(server: Deno.HttpServer, engine: Engine, log: Logger): void {
+  engine.failed.then(async (error) => {
+    log.error(`${error.message}; the process ends with ${ENGINE_FAILED}`);
+    await Promise.race([server.shutdown(), new Promise((resolve) => setTimeout(resolve, LAST_WORDS_MS))]);
+    Deno.exit(ENGINE_FAILED);
+  });
 }
 
 async function main(): Promise<void> {

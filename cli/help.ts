@@ -4,6 +4,7 @@
  * @module
  */
 
+import { ENGINE_FAILED } from "./startup.ts";
 import { flagOf, type Option, OPTION_GROUPS, variableOf } from "./options.ts";
 
 const WIDTH = 100;
@@ -21,6 +22,8 @@ export function helpText(version: string): string {
     ...groups,
     "Other:\n  -h, --help\n  -V, --version",
     "An environment variable stands in for each flag: KVRM_KV_MODE for --kv-mode. The flag wins.",
+    "Exit codes: 0 after SIGTERM or SIGINT; 1 when the server cannot start; 2 for flags that cannot be followed;\n" +
+    `${ENGINE_FAILED} when the engine broke while it served (a lost GPU, no memory left): start it again.`,
   ].join("\n\n") + "\n";
 }
 

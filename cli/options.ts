@@ -62,12 +62,17 @@ export const OPTION_GROUPS = {
     ),
   },
   "Backend": {
-    backend: option(oneOf("auto", "cpu"), "auto|cpu", "Where the model runs.", "auto"),
+    backend: option(
+      oneOf("auto", "cuda", "cpu"),
+      "auto|cuda|cpu",
+      "Where the model runs; auto takes cuda where its library is built and finds a GPU.",
+      "auto",
+    ),
     lib: option(
       text("a path"),
       "PATH",
       "The native library; it needs --allow-ffi=PATH.",
-      "build/libkvrm_cpu.so beside the server",
+      "the backend's, build/libkvrm_cuda.so or build/libkvrm_cpu.so beside the server",
     ),
     threads: option(
       integer(1, 1024),

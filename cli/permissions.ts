@@ -10,8 +10,8 @@ export interface Needs {
   address: string;
   /** Files and folders that it reads. */
   read: readonly string[];
-  /** The native library. */
-  library: string;
+  /** The native libraries that may be loaded. */
+  libraries: readonly string[];
   /** The cache of downloaded models, where there is one. */
   cache: string | undefined;
 }
@@ -24,7 +24,7 @@ type Query = Deno.PermissionDescriptor;
  * The permissions in force, such as `net=127.0.0.1:8000 read=models/tiny env=KVRM_* ffi=build/libkvrm_cpu.so`.
  * Deno can only be asked about one thing at a time, so a wider permission shows as `all` or not at all.
  */
-export function describePermissions({ address, read, library, cache }: Needs, root: string): string {
+export function describePermissions({ address, read, libraries, cache }: Needs, root: string): string {
   const short = (path: string) => path.startsWith(`${root}/`) ? path.slice(root.length + 1) : path;
   const caches = cache === undefined ? [] : [cache];
   const parts = [
@@ -39,7 +39,7 @@ export function describePermissions({ address, read, library, cache }: Needs, ro
       ["KVRM_*", { name: "env", variable: "KVRM_MODEL" }],
       ["HF_*", { name: "env", variable: "HF_HUB_CACHE" }],
     ]),
-    named("ffi", { name: "ffi" }, [[short(library), { name: "ffi", path: library }]]),
+    named("ffi", { name: "ffi" }, libraries.map((path) => [short(path), { name: "ffi", path }])),
     named("sys", { name: "sys" }, [["homedir", { name: "sys", kind: "homedir" }]]),
     named("run", { name: "run" }, []),
   ];

@@ -10,6 +10,9 @@ import { UsageError } from "./arguments.ts";
 import { flagOf, OPTIONS } from "./options.ts";
 import { formatBytes } from "./values.ts";
 
+/** The exit code of a server whose engine broke: EX_TEMPFAIL of sysexits.h. A supervisor starts it again. */
+export const ENGINE_FAILED = 75;
+
 /** The one line of a server that is ready. */
 export function readyLine(
   engine: Engine,
@@ -22,7 +25,7 @@ export function readyLine(
       formatCount(model.parameters)
     } parameters, ${model.dtype}, ` +
     `context ${model.maxContext})`,
-    `backend ${engine.backend}`,
+    `backend ${engine.backend} (${engine.backendReason})`,
     `${slots} slots`,
     `${formatBytes(kvBytes)} KV (${kvMode}, blocks of ${blockTokens})`,
     `permissions ${facts.permissions || "none"}`,

@@ -5,7 +5,15 @@
  */
 export { NativeError } from "./errors.ts";
 export * from "./layout.ts";
-export { type Backend, libraryPath } from "./library_path.ts";
+export {
+  type Backend,
+  type BackendChoice,
+  candidateLibraries,
+  chooseLibrary,
+  type ChosenLibrary,
+  libraryPath,
+} from "./library_path.ts";
+export { type LoadBytes, LoadProgress } from "./load_progress.ts";
 export {
   NativeEngine,
   type NativeEngineConfig,

@@ -112,6 +112,8 @@ export class NativeLibrary implements Disposable {
     } catch (cause) {
       const hint = cause instanceof Deno.errors.NotCapable
         ? "allow it with --allow-ffi=" + path
+        : path.endsWith("libkvrm_cuda.so")
+        ? "run `make cuda`"
         : "run `make`";
       throw new Error(`cannot load the native library ${path}: ${(cause as Error).message} (${hint})`, {
         cause,

@@ -5,11 +5,13 @@
  * @module
  */
 import { setImmediate } from "node:timers";
+import { candidateLibraries, chooseLibrary, type ChosenLibrary } from "../ffi/mod.ts";
 import { EngineError, InvalidRequestError } from "./errors.ts";
 import { EngineGeneration } from "./generation.ts";
 import type { Choice } from "./generation.ts";
 import { type LoadedModel, loadModelFolder } from "./model/folder.ts";
 import { resolveModel } from "./model/hub.ts";
+import { showLoading } from "./model/loading.ts";
 import { type EngineOptions, type EngineSizes, engineSizes } from "./options.ts";
 import { Command, Control, Event, putSubmit, Stat, type Submission, submitWords } from "./protocol.ts";
 import { Ring } from "./ring.ts";
@@ -43,9 +45,28 @@ export async function createEngine(options: EngineOptions): Promise<Engine> {
   const folder = await resolveModel(options.model);
   const model = await loadModelFolder(folder, options.modelId === undefined ? {} : { id: options.modelId });
   const sizes = engineSizes(options, model.tables, model.dtype);
-  const engine = new WorkerEngine(model, sizes, options);
+  const library = pickLibrary(options);
+  const engine = new WorkerEngine(model, sizes, options, library);
+  using loading = showLoading(`kvrm: loading ${model.id}`, library.path);
   await engine.started;
+  loading.end(true);
   return engine;
+}
+
+function pickLibrary({ backend = "auto", libraryPath }: EngineOptions): ChosenLibrary {
+  if (!["auto", "cuda", "cpu"].includes(backend)) {
+    throw new InvalidRequestError(`backend is ${backend}, wanted one of auto, cuda, cpu`, "backend");
+  }
+  try {
+    return chooseLibrary(backend, libraryPath);
+  } catch (error) {
+    throw new InvalidRequestError((error as Error).message, "backend", null, { cause: error });
+  }
+}
+
+/** The native libraries that an engine with these options may load: what it needs --allow-ffi for. */
+export function engineLibraries(options: Pick<EngineOptions, "backend" | "libraryPath">): string[] {
+  return candidateLibraries(options.backend ?? "auto", options.libraryPath);
 }
 
 class WorkerEngine implements Engine {
@@ -55,6 +76,8 @@ class WorkerEngine implements Engine {
   readonly blockTokens: number;
   readonly kvBytes: number;
   readonly started: Promise<void>;
+  readonly failed: Promise<Error>;
+  readonly backendReason: string;
   #backend = "";
   readonly #loaded: LoadedModel;
   readonly #sizes: EngineSizes;
@@ -67,13 +90,14 @@ class WorkerEngine implements Engine {
   readonly #choices = new Map<number, Choice>();
   readonly #stopped: Promise<void>;
   #onStopped: () => void = () => {};
+  #onFailed: (error: Error) => void = () => {};
   #nextId = 1;
   #state: "starting" | "running" | "closing" | "failed" = "starting";
   #failure: EngineError | null = null;
   /** Serialises submissions that must wait for room on the ring. */
   #submitting: Promise<void> = Promise.resolve();
 
-  constructor(model: LoadedModel, sizes: EngineSizes, options: EngineOptions) {
+  constructor(model: LoadedModel, sizes: EngineSizes, options: EngineOptions, library: ChosenLibrary) {
     this.#loaded = model;
     this.#sizes = sizes;
     this.#maxQueue = options.maxQueue ?? DEFAULT_MAX_QUEUE;
@@ -94,7 +118,7 @@ class WorkerEngine implements Engine {
     const start: WorkerStart = {
       tables: model.tables,
       sizes,
-      libraryPath: options.libraryPath,
+      libraryPath: library.path,
       commands: Ring.allocate(Math.max(1 << 16, 2 * sizes.maxContext + 4096)),
       events: Ring.allocate(EVENT_RING_WORDS),
       control: new SharedArrayBuffer(Control.WORDS * 4),
@@ -104,6 +128,8 @@ class WorkerEngine implements Engine {
     this.#events = new Ring(start.events);
     this.#control = new Int32Array(start.control);
     this.#stats = new Float64Array(start.stats);
+    this.backendReason = library.reason;
+    this.failed = new Promise((resolve) => this.#onFailed = resolve);
     this.#stopped = new Promise((resolve) => this.#onStopped = resolve);
     this.#worker = new Worker(import.meta.resolve("./worker.ts"), { type: "module", name: "kvrm-engine" });
     this.started = this.#start(start);
@@ -111,6 +137,10 @@ class WorkerEngine implements Engine {
 
   get backend(): string {
     return this.#backend;
+  }
+
+  get failure(): Error | null {
+    return this.#failure;
   }
 
   #start(start: WorkerStart): Promise<void> {
@@ -126,8 +156,9 @@ class WorkerEngine implements Engine {
           this.#state = "running";
           this.#pump();
           resolve();
-        } else if (data.type === "failed") fail(data.message, data.code);
-        else this.#onStopped();
+        } else if (data.type === "failed") {
+          fail(this.#state === "starting" ? data.message : `the engine failed: ${data.message}`, data.code);
+        } else this.#onStopped();
       };
       this.#worker.onerror = (event) => {
         event.preventDefault();
@@ -313,6 +344,7 @@ class WorkerEngine implements Engine {
     for (const choice of choices) choice.generation.fail(error);
     this.#worker.terminate();
     this.#onStopped();
+    this.#onFailed(error);
   }
 
   encode(text: string, options?: { addSpecialTokens?: boolean }): number[] {

@@ -16,8 +16,8 @@ export interface EngineOptions {
   model: string;
   /** The name that clients use. Default: the folder's name. */
   modelId?: string;
-  /** Default "auto": the best backend that can be loaded. */
-  backend?: "auto" | "cpu";
+  /** Default "auto": cuda where its library is built and finds a GPU, else cpu. */
+  backend?: "auto" | "cuda" | "cpu";
   /** Default "kv-rm". */
   kvMode?: KvMode;
   /** Sequences that run at once, 1 to 256. Default 16. */

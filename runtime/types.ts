@@ -165,6 +165,12 @@ export interface Engine extends AsyncDisposable {
   readonly model: ModelInfo;
   /** Backend and SIMD target or device, e.g. "cpu/AVX3_SPR". */
   readonly backend: string;
+  /** Why this backend, as a clause: "no GPU is there". */
+  readonly backendReason: string;
+  /** What broke the engine for good, once something has. */
+  readonly failure: Error | null;
+  /** Resolves with {@link Engine.failure} when the engine breaks; an engine that does not leaves it pending. */
+  readonly failed: Promise<Error>;
   /** How the KV cache is placed. */
   readonly kvMode: KvMode;
   /** Sequences that run at once. */

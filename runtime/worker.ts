@@ -17,7 +17,7 @@ import type { Sequence } from "./sequence.ts";
 export interface WorkerStart {
   tables: ModelTables;
   sizes: EngineSizes;
-  libraryPath: string | undefined;
+  libraryPath: string;
   commands: SharedArrayBuffer;
   events: SharedArrayBuffer;
   control: SharedArrayBuffer;

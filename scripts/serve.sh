@@ -7,7 +7,7 @@
 #   A flag wins over these, these over KVRM_MODEL and so on. PRINT=1 shows the command and does not run it.
 #
 # The server may listen on its one address, read its own runtime (a Worker is loaded by reading) and the model,
-# read variables named KVRM_*, and load the one native library. Only a model that is named org/name, to be
+# read variables named KVRM_*, and load the native library, or with --backend auto one of two. Only a model that is named org/name, to be
 # downloaded, adds Hugging Face's hosts, variables and cache folder.
 set -euo pipefail
 
@@ -39,11 +39,18 @@ resolve() {
   printf -v "$name" '%s' "$value"
 }
 
-model="" host="" port="" lib=""
+model="" host="" port="" backend="" lib=""
 resolve --model model "${MODEL:-}" "${KVRM_MODEL:-}" "$root/models/tiny"
 resolve --host host "${HOST:-}" "${KVRM_HOST:-}" 127.0.0.1
 resolve --port port "${PORT:-}" "${KVRM_PORT:-}" 8000
-resolve --lib lib "${KVRM_LIB:-}" "$root/build/libkvrm_cpu.so"
+resolve --backend backend "${KVRM_BACKEND:-}" auto
+resolve --lib lib "${KVRM_LIB:-}"
+if [[ -z "$lib" ]]; then
+  case "$backend" in
+    cuda | cpu) lib="$root/build/libkvrm_$backend.so" ;;
+    *) lib="$root/build/libkvrm_cpu.so,$root/build/libkvrm_cuda.so" ;;
+  esac
+fi
 if [[ "$host" == *:* ]]; then host="[$host]"; fi
 
 net="$host:$port"

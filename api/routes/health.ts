@@ -14,10 +14,10 @@ const DEAD_AFTER_MS = 60_000;
 export function healthRoutes({ engine }: ApiContext): Hono<ApiEnv> {
   return new Hono<ApiEnv>().get("/health", (c) => {
     const { running, waiting, slots, blocks, heartbeatAgeMs } = engine.stats();
-    const alive = heartbeatAgeMs < DEAD_AFTER_MS;
+    const status = engine.failure !== null ? "failed" : heartbeatAgeMs < DEAD_AFTER_MS ? "ok" : "stalled";
     return c.json(
-      { status: alive ? "ok" : "stalled", model: engine.model.id, running, waiting, slots, blocks },
-      alive ? 200 : 503,
+      { status, model: engine.model.id, running, waiting, slots, blocks },
+      status === "ok" ? 200 : 503,
     );
   });
 }

@@ -25,7 +25,8 @@ export interface ProgressOutput {
 
 const utf8 = new TextEncoder();
 
-const STDERR: ProgressOutput = {
+/** Standard error. */
+export const STDERR: ProgressOutput = {
   write: (text) => void Deno.stderr.writeSync(utf8.encode(text)),
   isTerminal: Deno.stderr.isTerminal(),
   now: () => performance.now(),
@@ -66,15 +67,15 @@ export function progressBar(
     const filled = Math.round(BAR_WIDTH * share);
     const rate = (bytes - first) / Math.max(0.001, (now - start) / 1000);
     const bar = "#".repeat(filled).padEnd(BAR_WIDTH, ".");
-    const line = `${title} [${bar}] ${Math.floor(share * 100)}% ${size(bytes)}/${size(total)} ${
-      size(rate)
+    const line = `${title} [${bar}] ${Math.floor(share * 100)}% ${formatSize(bytes)}/${formatSize(total)} ${
+      formatSize(rate)
     }/s ${progress.file}`;
     out.write(`\r\x1b[K${line.slice(0, out.columns() - 1)}${done ? "\n" : ""}`);
   };
 }
 
 /** Bytes in the unit that fits: "1.5 GB". */
-function size(bytes: number): string {
+export function formatSize(bytes: number): string {
   const units = ["B", "kB", "MB", "GB", "TB"];
   let unit = 0;
   while (bytes >= 999.5 && unit < units.length - 1) {

@@ -197,7 +197,8 @@ Deno.test("server.ts has permissions from scripts/serve.sh for nothing but its w
   const names = permissions.map((flag) => flag.slice("--allow-".length).split("=")[0]!);
   assertEquals(names.sort(), ["env", "ffi", "net", "read"]);
   assert(permissions.every((flag) => flag.includes("=")) && flags.includes("--no-prompt"));
-  assert(permissions.includes(`--allow-ffi=${LIBRARY}`), permissions.join(" "));
+  const cuda = LIBRARY.replace("_cpu", "_cuda");
+  assert(permissions.includes(`--allow-ffi=${LIBRARY},${cuda}`), permissions.join(" "));
 
   const probe = await Deno.makeTempFile({ suffix: ".ts" });
   await Deno.writeTextFile(probe, PROBE);
