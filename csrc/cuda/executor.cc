@@ -22,7 +22,10 @@ kvrm_status UseDevice(uint32_t device) {
 }
 
 Executor::Executor(std::shared_ptr<const Model> model, const kvrm_engine_config& config)
-    : model_(std::move(model)), weights_(WeightsOf(*model_)), config_(config), at_(LayOutRecords(config)) {}
+    : model_(std::move(model)),
+      weights_(WeightsOf(*model_)),
+      config_(config),
+      at_(LayOutRecords(config, model_->config.vocab)) {}
 
 Executor::~Executor() {
   if (!stream_) return;
@@ -216,7 +219,7 @@ kvrm_status Executor::Launch(const uint8_t* descriptor, bool scored, uint8_t* re
   // Without the masks the record is small, and one copy of all of it costs less than several.
   KVRM_CUDA_TRY("commit", cudaMemcpyAsync(to, descriptor, at_.masks, cudaMemcpyHostToDevice, stream_));
   if (header.num_masks != 0) {
-    const uint64_t bytes = uint64_t{header.num_masks} * ((model_->config.vocab + 31) / 32) * sizeof(uint32_t);
+    const uint64_t bytes = header.num_masks * at_.mask_words * sizeof(uint32_t);
     KVRM_CUDA_TRY("commit",
                   cudaMemcpyAsync(to + at_.masks, descriptor + at_.masks, bytes, cudaMemcpyHostToDevice, stream_));
   }

@@ -44,7 +44,7 @@ Plan MakePlan(const PlanInput& input) {
   plan.block_bytes = BlockBytes(m, c);
   plan.pool_bytes = plan.block_bytes * c.num_blocks;
 
-  const RecordLayout at = LayOutRecords(c);
+  const RecordLayout at = LayOutRecords(c, m.vocab);
   const uint64_t rows = plan.max_rows, slots = c.slots, act = input.act_bytes;
   const uint64_t edited = c.max_edits != 0 ? slots : 0;
   uint64_t* bytes = plan.bytes;
