@@ -1,5 +1,6 @@
 // The head of a step's graph: copies of blocks within the pool, edits of the slots' token states, and the
 // lists that the other kernels work off, made from a descriptor that the host has checked.
+#include "../common/adjust.h"
 #include "block.h"
 #include "kernels.h"
 
@@ -35,7 +36,7 @@ __global__ void __launch_bounds__(kMoveThreads) MoveKernel(StepView step) {
   const uint32_t tiles = static_cast<uint32_t>((step.block_bytes + kTileBytes - 1) / kTileBytes);  // of one block
   for (uint32_t begin = 0; begin < num_moves; begin += kMoveThreads) {
     const kvrm_move* moves = step.moves + begin;
-    const uint32_t listed = min(num_moves - begin, kMoveThreads);
+    const uint32_t listed = Least(num_moves - begin, kMoveThreads);
     const bool within = threadIdx.x < listed && moves[threadIdx.x].tiers == KVRM_TIER_POOL;
     uint32_t blocks[1] = {within ? moves[threadIdx.x].count : 0}, all[1];
     BlockScan(blocks, all, warp_sums);
@@ -62,10 +63,9 @@ __global__ void __launch_bounds__(kMoveThreads) MoveKernel(StepView step) {
 constexpr uint32_t kEditThreads = 256;
 
 struct EditTile {
-  int32_t token[kEditThreads];  // of an edit of this slot, else -1
+  int32_t token[kEditThreads];
   uint32_t kind[kEditThreads];
   uint32_t value[kEditThreads];
-  uint32_t mine;  // edits of this slot
 };
 
 __device__ void ClearCounts(uint16_t* counts, uint32_t vocab) {
@@ -77,80 +77,85 @@ __device__ void ClearCounts(uint16_t* counts, uint32_t vocab) {
   }
 }
 
-// PROMPT and COUNT of one tile. Where a token is edited several times the first edit does it all: the bit
-// and a sum that saturates have no order.
-__device__ void EditCounts(const StepView& step, uint32_t slot, const EditTile& tile) {
-  const int32_t token = tile.token[threadIdx.x];
-  const auto counts = [](uint32_t kind) { return kind == KVRM_EDIT_PROMPT || kind == KVRM_EDIT_COUNT; };
-  if (token < 0 || !counts(tile.kind[threadIdx.x])) return;
-  uint32_t prompt = 0;
-  uint64_t times = 0;
-  for (uint32_t j = 0; j < kEditThreads; ++j) {
-    if (tile.token[j] != token || !counts(tile.kind[j])) continue;
-    if (j < threadIdx.x) return;
+__device__ __forceinline__ bool Counts(uint32_t kind) { return kind == KVRM_EDIT_PROMPT || kind == KVRM_EDIT_COUNT; }
+
+// PROMPT and COUNT of the `listed` edits of a tile. Where a token is edited several times the first edit
+// does it all: a bit and a sum that saturates have no order.
+__device__ void EditCounts(const StepView& step, uint32_t slot, const EditTile& tile, uint32_t listed) {
+  const uint32_t mine = threadIdx.x;
+  if (mine >= listed || !Counts(tile.kind[mine])) return;
+  uint16_t& state = step.token_counts[uint64_t{slot} * step.vocab + tile.token[mine]];
+  uint16_t prompt = 0;
+  uint32_t times = 0;
+  for (uint32_t j = 0; j < listed; ++j) {
+    if (tile.token[j] != tile.token[mine] || !Counts(tile.kind[j])) continue;
+    if (j < mine) return;
     if (tile.kind[j] == KVRM_EDIT_PROMPT) {
-      prompt = 0x8000u;
+      prompt = kTokenInPrompt;
     } else {
       times += tile.value[j];
     }
   }
-  uint16_t& count = step.token_counts[uint64_t{slot} * step.vocab + token];
-  times += count & KVRM_MAX_COUNT;
-  count = static_cast<uint16_t>((count & 0x8000u) | prompt |
-                                (times < KVRM_MAX_COUNT ? static_cast<uint32_t>(times) : KVRM_MAX_COUNT));
+  state = CountToken(static_cast<uint16_t>(state | prompt), times);
 }
 
-// BIAS of one tile, appended in their order.
-__device__ void EditBiases(const StepView& step, uint32_t slot, const EditTile& tile, uint32_t before) {
-  if (tile.token[threadIdx.x] < 0 || tile.kind[threadIdx.x] != KVRM_EDIT_BIAS) return;
+// BIAS of a tile, appended in their order after `before` others. Returns how many there are then.
+__device__ uint32_t EditBiases(const StepView& step, uint32_t slot, const EditTile& tile, uint32_t listed,
+                               uint32_t before) {
   uint32_t at = before;
-  for (uint32_t j = 0; j < threadIdx.x; ++j) at += tile.token[j] >= 0 && tile.kind[j] == KVRM_EDIT_BIAS;
-  if (at >= KVRM_MAX_BIASES) return;
-  step.bias_token[uint64_t{slot} * KVRM_MAX_BIASES + at] = tile.token[threadIdx.x];
-  step.bias_value[uint64_t{slot} * KVRM_MAX_BIASES + at] = BitsAs<float>(tile.value[threadIdx.x]);
+  for (uint32_t j = 0; j < listed; ++j) {
+    if (tile.kind[j] != KVRM_EDIT_BIAS) continue;
+    if (j == threadIdx.x && at < KVRM_MAX_BIASES) {
+      step.bias_token[uint64_t{slot} * KVRM_MAX_BIASES + at] = tile.token[j];
+      step.bias_value[uint64_t{slot} * KVRM_MAX_BIASES + at] = BitsAs<float>(tile.value[j]);
+    }
+    ++at;
+  }
+  return at;
 }
 
-// One block for each slot. An edit before the slot's last CLEAR has no effect.
+// One block for each slot.
 __global__ void __launch_bounds__(kEditThreads) EditKernel(StepView step) {
   __shared__ EditTile tile;
-  __shared__ uint32_t begin;  // the first edit that counts
-  __shared__ uint32_t biases;
   WaitForPrevious();
   LaunchDependents();
   const uint32_t slot = blockIdx.x, num_edits = step.header->num_edits;
+  // Edits are sorted by slot.
+  const auto starts_after = [&](uint32_t wanted) {
+    uint32_t low = 0, high = num_edits;
+    while (low < high) {
+      const uint32_t middle = (low + high) / 2;
+      if ((step.edits[middle].slot_kind & 0xffffu) <= wanted) {
+        low = middle + 1;
+      } else {
+        high = middle;
+      }
+    }
+    return low;
+  };
   if (num_edits == 0) return;
-  const auto slot_of = [](const kvrm_edit& edit) { return edit.slot_kind & 0xffffu; };
-  const auto kind_of = [](const kvrm_edit& edit) { return edit.slot_kind >> 16; };
+  const uint32_t begin = slot == 0 ? 0 : starts_after(slot - 1), end = starts_after(slot);
+  if (begin == end) return;
 
-  if (threadIdx.x == 0) begin = 0;
-  __syncthreads();
-  for (uint32_t i = threadIdx.x; i < num_edits; i += kEditThreads) {
-    const kvrm_edit& edit = step.edits[i];
-    if (slot_of(edit) == slot && kind_of(edit) == KVRM_EDIT_CLEAR) atomicMax(&begin, i + 1);
+  uint32_t biases = step.bias_count[slot];
+  if (step.edits[begin].slot_kind >> 16 == KVRM_EDIT_CLEAR) {  // comes first of its slot's
+    ClearCounts(step.token_counts + uint64_t{slot} * step.vocab, step.vocab);
+    biases = 0;
   }
-  __syncthreads();
-  if (begin != 0) ClearCounts(step.token_counts + uint64_t{slot} * step.vocab, step.vocab);
-  if (threadIdx.x == 0) biases = begin != 0 ? 0 : step.bias_count[slot];
-
-  for (uint32_t first = begin; first < num_edits; first += kEditThreads) {
+  for (uint32_t first = begin; first < end; first += kEditThreads) {
+    const uint32_t listed = Least(end - first, kEditThreads);
     __syncthreads();
-    if (threadIdx.x == 0) tile.mine = 0;
+    if (threadIdx.x < listed) {
+      const kvrm_edit& edit = step.edits[first + threadIdx.x];
+      tile.token[threadIdx.x] = edit.token;
+      tile.kind[threadIdx.x] = edit.slot_kind >> 16;
+      tile.value[threadIdx.x] = edit.value;
+    }
     __syncthreads();
-    const uint32_t i = first + threadIdx.x;
-    const bool mine = i < num_edits && slot_of(step.edits[i]) == slot;
-    tile.token[threadIdx.x] = mine ? step.edits[i].token : -1;
-    tile.kind[threadIdx.x] = mine ? kind_of(step.edits[i]) : 0;
-    tile.value[threadIdx.x] = mine ? step.edits[i].value : 0;
-    if (mine) atomicAdd(&tile.mine, 1u);
-    __syncthreads();
-    if (tile.mine == 0) continue;
-    EditCounts(step, slot, tile);
-    EditBiases(step, slot, tile, biases);
-    __syncthreads();
-    if (mine && tile.kind[threadIdx.x] == KVRM_EDIT_BIAS) atomicAdd(&biases, 1u);
+    EditCounts(step, slot, tile, listed);
+    biases = EditBiases(step, slot, tile, listed, biases);
   }
-  __syncthreads();
-  if (threadIdx.x == 0) step.bias_count[slot] = min(biases, KVRM_MAX_BIASES);
+  if (threadIdx.x == 0) step.bias_count[slot] = biases < KVRM_MAX_BIASES ? biases : KVRM_MAX_BIASES;
 }
 
 // ---- the lists ----------------------------------------------------------------------------------------
@@ -226,7 +231,7 @@ __device__ uint32_t AddSegments(const StepView& step, uint32_t unit_rows, BuildS
   const uint32_t num_segments = step.header->num_segments;
   uint32_t units = counts.decode_units, prompt_rows = 0, used = 0;
   for (uint32_t begin = 0; begin < num_segments; begin += kBuildThreads) {
-    const uint32_t listed = min(num_segments - begin, kBuildThreads);
+    const uint32_t listed = Least(num_segments - begin, kBuildThreads);
     const kvrm_segment* segments = step.segments + begin;
     kvrm_segment mine = {};
     if (threadIdx.x < listed) mine = segments[threadIdx.x];
@@ -251,7 +256,7 @@ __device__ uint32_t AddSegments(const StepView& step, uint32_t unit_rows, BuildS
       const uint32_t inside = chunk_row - segment.token_first, row = counts.decode_units + chunk_row;
       AddChunkRow(step, segment, inside, row, shared.prompt_first[i] + inside);
       if (inside % unit_rows != 0) continue;
-      const uint32_t unit = shared.unit_first[i] + inside / unit_rows, rows = min(unit_rows, segment.count - inside);
+      const uint32_t unit = shared.unit_first[i] + inside / unit_rows, rows = Least(unit_rows, segment.count - inside);
       const uint32_t position = segment.position + inside;
       step.units[unit] = {segment.slot,
                           row,

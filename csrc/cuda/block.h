@@ -12,6 +12,16 @@ namespace kvrm::cuda {
 inline constexpr uint32_t kWarp = 32;
 inline constexpr uint32_t kMaxWarps = 32;
 
+KVRM_HD uint32_t Least(uint32_t a, uint32_t b) { return a < b ? a : b; }
+
+KVRM_HD uint32_t BitsSet(uint32_t bits) {
+#ifdef __CUDA_ARCH__
+  return __popc(bits);
+#else
+  return __builtin_popcount(bits);
+#endif
+}
+
 // The exclusive prefix sum of N values of each thread, in place; total: the sums over the block. warp_sums
 // is shared memory, and free again on return.
 template <class T, int N>
