@@ -34,6 +34,8 @@ class Executor {
   uint64_t arena_bytes() const { return plan_.arena_bytes; }
   // Logits of the row that sampled as the index-th slot of the last step, [vocab] in GPU memory.
   const float* Logits(uint32_t index) const { return At<float>(kLogits) + uint64_t{index} * model_->config.vocab; }
+  // Nodes of a shape's graph.
+  size_t nodes(uint32_t shape) const { return graphs_[2 * shape].nodes(); }
   // Graphs captured since creation.
   uint32_t captures() const { return captures_; }
 
