@@ -15,6 +15,7 @@
 #include "batch.h"
 #include "plan.h"
 #include "thread_pool.h"
+#include "token_state.h"
 
 namespace kvrm::cpu {
 
@@ -55,6 +56,7 @@ class Executor {
   Mapping host_;             // [host_blocks] of the same: the host tier
   Batch batch_;
   AttentionStage attention_;
+  TokenState tokens_;
   std::vector<int32_t> last_token_;  // [S]: each slot's last sample
   uint32_t last_shape_ = 0;
   ThreadPool threads_;

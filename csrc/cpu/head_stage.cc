@@ -34,13 +34,23 @@ void* Scratch(const Step& step, uint32_t member) {
   return step.arena + step.plan.offset[kScratch] + member * each;
 }
 
+// What the slot samples from: its logits, adjusted where it wants that.
+const float* Adjusted(const Step& step, const HeadRow& row, const float* logits, uint32_t member) {
+  if (!TokenState::Adjusts(step.view.slots[row.index])) return logits;
+  const uint32_t vocab = step.model.config.vocab;
+  float* adjusted = step.F32(kAdjusted) + size_t{member} * vocab;
+  step.tokens.Adjust(step.view, (vocab + 31) / 32, row.index, logits, adjusted);
+  return adjusted;
+}
+
 void SampleSlot(const Step& step, const HeadRow& row, const float* logits, uint32_t member, const ResultView& result,
                 std::vector<int32_t>& last_token) {
   const uint32_t vocab = step.model.config.vocab;
   const kvrm_slot& slot = step.view.slots[row.index];
   const SampleParams params = {slot.temperature, slot.top_k >= vocab ? 0 : slot.top_k,        slot.top_p,
                                slot.min_p,       uint64_t{slot.seed_hi} << 32 | slot.seed_lo, slot.counter};
-  const int32_t token = Sample(logits, vocab, params, Scratch(step, member));
+  const int32_t token = Sample(Adjusted(step, row, logits, member), vocab, params, Scratch(step, member));
+  if (slot.flags & KVRM_SLOT_ADJUST) step.tokens.Count(row.index, token);
   kvrm_slot_result& out = result.slots[row.index];
   out = {KVRM_RESULT_SAMPLED, token, 0, 0};
   if (slot.logprobs != 0) {

@@ -5,8 +5,8 @@
 #include <functional>
 #include <limits>
 
+#include "common/philox.h"
 #include "dispatch.h"
-#include "ops_philox.h"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "cpu/ops_sampling.cc"

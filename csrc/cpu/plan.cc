@@ -31,7 +31,7 @@ std::vector<Op> OpList(uint32_t layers) {
     ops.push_back({OpKind::kGateUp, l, Bits({kNormed}), Bits({kGate, kUp})});
     ops.push_back({OpKind::kDown, l, Bits({kGate, kHidden}), Bits({kHidden})});
   }
-  ops.push_back({OpKind::kHead, 0, Bits({kHidden}), Bits({kHeadIn, kLogits, kScratch})});
+  ops.push_back({OpKind::kHead, 0, Bits({kHidden}), Bits({kHeadIn, kLogits, kScratch, kAdjusted})});
   return ops;
 }
 
@@ -131,6 +131,7 @@ Plan MakePlan(const Model& model, const kvrm_engine_config& config, uint32_t chu
   size(kHeadIn, config.slots, m.hidden * f32);
   size(kLogits, config.slots, m.vocab * f32);
   size(kScratch, threads, AlignUp(SampleScratchBytes(m.vocab), kCacheLine));
+  if (config.max_edits != 0 || config.mask_rows != 0) size(kAdjusted, threads, m.vocab * f32);
   PlaceBuffers(plan);
   return plan;
 }

@@ -28,6 +28,7 @@ enum BufferId : uint8_t {
   kHeadIn,      // f32 [S, hidden]
   kLogits,      // f32 [S, vocab]             kept until the next step, for kvrm_read_logits
   kScratch,     // [threads][scratch of sampling]
+  kAdjusted,    // f32 [threads][vocab]       logits under penalties, biases and masks
   kBuffers
 };
 

@@ -10,6 +10,7 @@
 #include "ops.h"
 #include "plan.h"
 #include "thread_pool.h"
+#include "token_state.h"
 
 namespace kvrm::cpu {
 
@@ -22,6 +23,7 @@ struct Step {
   ThreadPool& threads;
   uint8_t* arena;
   uint8_t* pool;  // [num_blocks][block_bytes]
+  TokenState& tokens;
 
   float* F32(BufferId id) const { return reinterpret_cast<float*>(arena + plan.offset[id]); }
   uint32_t Rows() const { return static_cast<uint32_t>(batch.rows.size()); }

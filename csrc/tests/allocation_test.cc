@@ -44,16 +44,23 @@ void* aligned_alloc(size_t align, size_t bytes) {
 namespace kvrm::test {
 namespace {
 
-// Everything at once: decode, a chunk, prompt logprobs, sampling with filters, moves.
+// Everything at once: decode, a chunk, prompt logprobs, sampling with filters, penalties, biases and masks,
+// moves in both tiers.
 void FullStep(TestEngine& engine, uint32_t step) {
   engine.Begin(2);
-  const Sampling sampling = {0.8f, 20, 0.9f, 0.05f, 3, 1 + 20};
+  const uint32_t mask = engine.Mask(TokenRange(7, 67));
+  const Sampling sampling = {0.8f, 20, 0.9f, 0.05f, 3, 1 + 20, true, 1.3f, 0.5f, 0.25f, mask};
+  engine.Edit(0, KVRM_EDIT_CLEAR);
+  engine.Edit(0, KVRM_EDIT_PROMPT, 9);
+  engine.Edit(0, KVRM_EDIT_COUNT, 12, 3);
+  engine.Bias(0, 11, 2.5f);
   engine.Decode(0, step == 0 ? 5 : -1, 300 + step, Contiguous(0, 24), step, sampling);
   engine.Prefill(2, {1, 2, 3, 4, 5, 6, 7, 8}, 200, Contiguous(40, 14), true, step, sampling);
   engine.segment(0).flags = KVRM_SEGMENT_PROMPT_LOGPROBS;
   engine.segment(0).top_logprobs = 20;
   std::fill_n(engine.targets(), 8, 9);
   engine.Move(70, 80, 3);
+  engine.Move(0, 4, 2, KVRM_TIER_POOL, KVRM_TIER_HOST);
 }
 
 TEST(StepsDoNotAllocate) {

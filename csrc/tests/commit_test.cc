@@ -46,6 +46,8 @@ TEST(TheHeaderIsChecked) {
   Refused(e, "header.num_tokens is 6, wanted 5", [](auto& e) { e.header().num_tokens = 6; });
   Refused(e, "header.num_tokens is 5, wanted at most 0", [](auto& e) { e.header().shape = 0; });
   Refused(e, "header.num_moves is 17, wanted at most 16", [](auto& e) { e.header().num_moves = 17; });
+  Refused(e, "header.num_edits is 161, wanted at most 160", [](auto& e) { e.header().num_edits = 161; });
+  Refused(e, "header.num_masks is 5, wanted at most 4", [](auto& e) { e.header().num_masks = 5; });
 }
 
 TEST(SlotsAreChecked) {
@@ -156,6 +158,163 @@ TEST(MovesAreChecked) {
   Refused(e, "moves[1].from is 68, wanted blocks", [](auto& e) { e.Move(68, 80, 3); });
 }
 
+TEST(MovesBetweenTiersAreChecked) {
+  TestEngine e(Model(), EngineConfig());
+  const uint32_t out = KVRM_TIER_HOST << 16, in = KVRM_TIER_HOST;
+  Refused(e, "moves[0].tiers is 2, wanted 0, HOST", [](auto& e) { e.move(0).tiers = 2; });
+  Refused(e, "moves[0].to is 15, wanted at most 14 (host_blocks", [&](auto& e) { e.move(0) = {out, 60, 15, 2}; });
+  Refused(e, "moves[0].from is 15, wanted at most 14 (host_blocks", [&](auto& e) { e.move(0) = {in, 15, 60, 2}; });
+  Refused(e, "moves[0].count is 17, wanted within 1..16", [&](auto& e) { e.move(0) = {in, 0, 60, 17}; });
+  Refused(e, "moves[0].from is 95, wanted at most 94 (num_blocks", [&](auto& e) { e.move(0) = {out, 95, 0, 2}; });
+  // Within the host tier the same rules hold; the same numbers in the other tier are other blocks.
+  Refused(e, "moves.to is", [&](auto& e) {
+    e.move(0) = {out, 60, 3, 2};
+    e.Move(80, 4, 1, KVRM_TIER_POOL, KVRM_TIER_HOST);
+  });
+  Refused(e, "moves[1].from is 4, wanted blocks that are no move's destination", [&](auto& e) {
+    e.move(0) = {out, 60, 3, 2};
+    e.Move(4, 70, 1, KVRM_TIER_HOST, KVRM_TIER_POOL);
+  });
+  Fill(e);
+  e.move(0) = {out, 60, 3, 2};
+  e.Move(5, 61 + 9, 1, KVRM_TIER_HOST, KVRM_TIER_POOL);
+  e.Move(3, 80, 2);
+  e.Step();
+  // Without a host tier there is nothing to move to.
+  kvrm_engine_config config = EngineConfig();
+  config.host_blocks = 0;
+  TestEngine poor(Model(), config);
+  Refused(poor, "moves[0].count is 1, wanted within 1..0 (host_blocks)", [&](auto& e) { e.move(0) = {out, 60, 0, 1}; });
+}
+
+TEST(PenaltiesAreChecked) {
+  TestEngine e(Model(), EngineConfig());
+  auto adjusted = [](float repetition, float presence, float frequency) {
+    return [=](TestEngine& e) {
+      e.slot(0).flags |= KVRM_SLOT_ADJUST;
+      e.slot(0).repetition_penalty = repetition;
+      e.slot(0).presence_penalty = presence;
+      e.slot(0).frequency_penalty = frequency;
+    };
+  };
+  Refused(e, "slots[0].repetition_penalty is 0, wanted a finite number of more than 0", adjusted(0, 0, 0));
+  Refused(e, "slots[0].repetition_penalty is nan", adjusted(NAN, 0, 0));
+  Refused(e, "slots[0].repetition_penalty is inf", adjusted(INFINITY, 0, 0));
+  Refused(e, "slots[0].presence_penalty is nan, wanted a finite", adjusted(1, NAN, 0));
+  Refused(e, "slots[0].frequency_penalty is -inf, wanted a finite", adjusted(1, 0, -INFINITY));
+  Refused(e, "slots[0].flags is 1, wanted ADJUST", [](auto& e) { e.slot(0).repetition_penalty = 1; });
+  Refused(e, "slots[0].flags is 1, wanted ADJUST", [](auto& e) { e.slot(0).presence_penalty = NAN; });
+  Refused(e, "slots[2].flags is 18, wanted no ADJUST: the slot does not sample",
+          [](auto& e) { e.slot(2).flags = KVRM_SLOT_PREFILL | KVRM_SLOT_ADJUST; });
+  Refused(e, "slots[3].flags is 16, wanted 0, DECODE", [](auto& e) { e.slot(3).flags = KVRM_SLOT_ADJUST; });
+  Refused(e, "slots[3].flags is 0, wanted all other fields 0", [](auto& e) { e.slot(3).frequency_penalty = 1; });
+  Fill(e);
+  adjusted(0.5f, -2, 2)(e);
+  e.Step();
+  kvrm_engine_config config = EngineConfig();
+  config.max_edits = 0;
+  TestEngine plain(Model(), config);
+  Refused(plain, "slots[0].flags is 17, wanted no ADJUST: the engine has no edits", adjusted(1, 0, 0));
+}
+
+TEST(MasksAreChecked) {
+  TestEngine e(Model(), EngineConfig());
+  Refused(e, "slots[0].mask is 1, wanted at most 0 (num_masks)", [](auto& e) { e.slot(0).mask = 1; });
+  Refused(e, "slots[2].mask is 3, wanted at most 2", [](auto& e) {
+    e.Mask({1});
+    e.Mask({2});
+    e.slot(2).mask = 3;
+  });
+  Refused(e, "slots[2].mask is 1, wanted 0, since the slot does not sample", [](auto& e) {
+    e.Mask({1});
+    e.slot(2).flags = KVRM_SLOT_PREFILL;
+    e.slot(2).mask = 1;
+  });
+  Refused(e, "slots[3].flags is 0, wanted all other fields 0", [](auto& e) { e.slot(3).mask = 1; });
+  Fill(e);
+  e.slot(0).mask = e.slot(2).mask = e.Mask({1});
+  std::fill_n(e.mask(1), e.info.mask_words, 0xffffffffu);  // of no row in use
+  e.Step();
+  CHECK_EQ(e.sampled(0).token, 1);
+  CHECK_EQ(e.sampled(2).token, 1);
+}
+
+TEST(EditsAreChecked) {
+  TestEngine e(Model(), EngineConfig());
+  auto one = [](uint32_t slot, uint32_t kind, int32_t token, uint32_t value) {
+    return [=](TestEngine& e) { e.Edit(slot, kind, token, value); };
+  };
+  Refused(e, "edits[0].slot_kind is 4, wanted within 0..3", one(4, KVRM_EDIT_PROMPT, 1, 0));
+  Refused(e, "edits[0].slot_kind is 262145, wanted slot | kind << 16 with a kind of at most 3", one(1, 4, 0, 0));
+  Refused(e, "edits[0].token is 1, wanted 0", one(1, KVRM_EDIT_CLEAR, 1, 0));
+  Refused(e, "edits[0].value is 1, wanted 0", one(1, KVRM_EDIT_CLEAR, 0, 1));
+  Refused(e, "edits[0].value is 7, wanted 0", one(1, KVRM_EDIT_PROMPT, 1, 7));
+  Refused(e, "edits[0].token is -1, wanted within 0..100", one(1, KVRM_EDIT_PROMPT, -1, 0));
+  Refused(e, "edits[0].token is 101, wanted within 0..100", one(1, KVRM_EDIT_COUNT, 101, 1));
+  Refused(e, "edits[0].value is 0, wanted within 1..32767", one(1, KVRM_EDIT_COUNT, 1, 0));
+  Refused(e, "edits[0].value is 32768, wanted within 1..32767", one(1, KVRM_EDIT_COUNT, 1, 32768));
+  Refused(e, "edits[0].value is nan, wanted the bits of a finite number", one(1, KVRM_EDIT_BIAS, 1, 0x7fc00000));
+  Refused(e, "edits[0].value is -inf", one(1, KVRM_EDIT_BIAS, 1, 0xff800000));
+  Refused(e, "edits[0].reserved0 is 5", [](auto& e) {
+    e.Edit(1, KVRM_EDIT_PROMPT, 1);
+    e.edit(0).reserved0 = 5;
+  });
+  Refused(e, "edits[1].slot_kind is 0, wanted within 1..3 (the slot; edits are sorted by it)", [](auto& e) {
+    e.Edit(1, KVRM_EDIT_PROMPT, 1);
+    e.Edit(0, KVRM_EDIT_PROMPT, 1);
+  });
+  Refused(e, "edits[2].slot_kind is 1, wanted no CLEAR after other edits", [](auto& e) {
+    e.Edit(0, KVRM_EDIT_PROMPT, 1);
+    e.Edit(1, KVRM_EDIT_PROMPT, 1);
+    e.Edit(1, KVRM_EDIT_CLEAR);
+  });
+}
+
+TEST(ATokenIsBiasedOnceBetweenTwoClears) {
+  TestEngine e(Model(), EngineConfig());
+  Refused(e, "edits[1].token is 8, wanted a token that its slot does not bias yet", [](auto& e) {
+    e.Bias(1, 8, 1);
+    e.Bias(1, 8, 2);
+  });
+  Fill(e);
+  e.Bias(0, 8, 1);
+  e.Bias(1, 8, 1);  // of another slot
+  e.Step();
+  Refused(e, "edits[0].token is 8, wanted a token that its slot does not bias yet", [](auto& e) { e.Bias(1, 8, 3); });
+  Fill(e);
+  e.Edit(1, KVRM_EDIT_CLEAR);
+  e.Bias(1, 8, 3);
+  e.Step();
+  Refused(e, "edits[0].token is 8", [](auto& e) { e.Bias(0, 8, 3); });  // the other slot's is still there
+}
+
+TEST(BiasesOfASlotAreCounted) {
+  ModelShape shape;
+  shape.vocab = 1500;
+  const TestModel model(shape);
+  kvrm_engine_config config = EngineConfig();
+  config.max_edits = 2000;
+  TestEngine e(model, config);
+  auto bias = [&e](int32_t first, int32_t count) {
+    e.Begin();
+    for (int32_t i = 0; i < count; ++i) e.Bias(2, first + i, 1);
+  };
+  bias(0, KVRM_MAX_BIASES + 1);
+  CHECK_REFUSED(e.TryCommit(), KVRM_INVALID_DESCRIPTOR, "edits[1024].slot_kind is 196610, wanted at most 1024 biases");
+  bias(0, 1000);
+  e.Step();
+  bias(1000, 25);
+  CHECK_REFUSED(e.TryCommit(), KVRM_INVALID_DESCRIPTOR, "edits[24].slot_kind");
+  bias(1000, 24);
+  e.Step();
+  bias(1024, 1);
+  CHECK_REFUSED(e.TryCommit(), KVRM_INVALID_DESCRIPTOR, "edits[0].slot_kind");
+  e.Begin();
+  e.Edit(2, KVRM_EDIT_CLEAR);
+  for (int32_t i = 0; i < int32_t(KVRM_MAX_BIASES); ++i) e.Bias(2, i, 1);
+  e.Step();
+}
+
 TEST(TokenLastNeedsASample) {
   TestEngine e(Model(), EngineConfig());
   e.Begin(1);
@@ -194,6 +353,7 @@ TEST(UnusedTailsAreIgnored) {
   std::fill_n(&e.tokens()[5], 100, -7);
   e.group(2) = {77, 1u << 31, 1u << 31, 0};
   e.move(1) = {1, 2, 3, 0};
+  e.edit(0) = {~0u, -9, 7, 7};
   e.segment(1).slot = 1u << 31;
   e.Step();
 }

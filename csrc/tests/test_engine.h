@@ -4,6 +4,7 @@
 #define KVRM_TESTS_TEST_ENGINE_H_
 
 #include <algorithm>
+#include <bit>
 #include <vector>
 
 #include "test_model.h"
@@ -16,6 +17,9 @@ struct Sampling {
   float top_p = 1, min_p = 0;
   uint64_t seed = 7;
   uint32_t logprobs = 0;
+  bool adjust = false;  // with the three penalties
+  float repetition = 1, presence = 0, frequency = 0;
+  uint32_t mask = 0;  // as TestEngine::Mask gave it
 };
 
 inline kvrm_engine_config EngineConfig() {
@@ -28,6 +32,9 @@ inline kvrm_engine_config EngineConfig() {
   c.max_groups = 200;
   c.max_segments = 4;
   c.max_moves = 16;
+  c.max_edits = 160;
+  c.mask_rows = 4;
+  c.host_blocks = 16;
   c.kv_dtype = KVRM_F32;
   c.threads = 1;
   c.num_chunks = 2;
@@ -60,6 +67,8 @@ class TestEngine {
   int32_t* targets() { return At<int32_t>(info.targets_offset); }
   kvrm_group& group(uint32_t i) { return At<kvrm_group>(info.groups_offset)[i]; }
   kvrm_move& move(uint32_t i) { return At<kvrm_move>(info.moves_offset)[i]; }
+  kvrm_edit& edit(uint32_t i) { return At<kvrm_edit>(info.edits_offset)[i]; }
+  uint32_t* mask(uint32_t i) { return At<uint32_t>(info.masks_offset) + size_t{i} * info.mask_words; }
 
   void Begin(uint32_t shape = 0) {
     std::fill(descriptor_.begin(), descriptor_.end(), 0);
@@ -94,7 +103,24 @@ class TestEngine {
     header().num_tokens += uint32_t(ids.size());
   }
 
-  void Move(uint32_t from, uint32_t to, uint32_t count) { move(header().num_moves++) = {0, from, to, count}; }
+  void Move(uint32_t from, uint32_t to, uint32_t count, uint32_t from_tier = KVRM_TIER_POOL,
+            uint32_t to_tier = KVRM_TIER_POOL) {
+    move(header().num_moves++) = {from_tier | to_tier << 16, from, to, count};
+  }
+
+  void Edit(uint32_t slot, uint32_t kind, int32_t token = 0, uint32_t value = 0) {
+    edit(header().num_edits++) = {slot | kind << 16, token, value, 0};
+  }
+  void Bias(uint32_t slot, int32_t token, float bias) {
+    Edit(slot, KVRM_EDIT_BIAS, token, std::bit_cast<uint32_t>(bias));
+  }
+  // A mask that allows these tokens; returns what a slot's mask field wants.
+  uint32_t Mask(const std::vector<int32_t>& allowed) {
+    const uint32_t row = header().num_masks++;
+    std::fill_n(mask(row), info.mask_words, 0);
+    for (int32_t token : allowed) mask(row)[token / 32] |= 1u << token % 32;
+    return row + 1;
+  }
 
   int32_t TryCommit() {
     const int32_t status = kvrm_commit(handle, bytes(), info.descriptor_bytes);
@@ -171,6 +197,12 @@ class TestEngine {
     s.seed_hi = uint32_t(sampling.seed >> 32);
     s.counter = counter;
     s.logprobs = sampling.logprobs;
+    s.mask = sampling.mask;
+    if (!sampling.adjust) return;
+    s.flags |= KVRM_SLOT_ADJUST;
+    s.repetition_penalty = sampling.repetition;
+    s.presence_penalty = sampling.presence;
+    s.frequency_penalty = sampling.frequency;
   }
 
   uint32_t vocab_;
@@ -183,6 +215,13 @@ inline std::vector<uint32_t> Contiguous(uint32_t first, uint32_t count) {
   std::vector<uint32_t> blocks(count);
   for (uint32_t i = 0; i < count; ++i) blocks[i] = first + i;
   return blocks;
+}
+
+// The tokens first .. end - 1.
+inline std::vector<int32_t> TokenRange(int32_t first, int32_t end) {
+  std::vector<int32_t> tokens;
+  for (int32_t token = first; token < end; ++token) tokens.push_back(token);
+  return tokens;
 }
 
 inline std::vector<int32_t> RandomTokens(uint32_t count, uint32_t vocab, uint32_t seed) {

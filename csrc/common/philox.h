@@ -1,14 +1,16 @@
-// ops_philox.h - Philox4x32-10, a counter-based random number generator: J. Salmon, M. Moraes, R. Dror,
+// philox.h - Philox4x32-10, a counter-based random number generator: J. Salmon, M. Moraes, R. Dror,
 // D. Shaw, "Parallel random numbers: as easy as 1, 2, 3", SC 2011. Ten rounds of two 32 x 32 -> 64 bit
 // products, the key bumped by Weyl constants between rounds. Plain enough for every backend to share.
-#ifndef KVRM_CPU_OPS_PHILOX_H_
-#define KVRM_CPU_OPS_PHILOX_H_
+#ifndef KVRM_COMMON_PHILOX_H_
+#define KVRM_COMMON_PHILOX_H_
 
 #include <cstdint>
 
-namespace kvrm::cpu {
+#include "shared_fn.h"
 
-inline void PhiloxRounds(uint64_t key, const uint32_t counter[4], uint32_t out[4]) {
+namespace kvrm {
+
+KVRM_SHARED_FN void PhiloxRounds(uint64_t key, const uint32_t counter[4], uint32_t out[4]) {
   uint32_t key0 = static_cast<uint32_t>(key), key1 = static_cast<uint32_t>(key >> 32);
   uint32_t c0 = counter[0], c1 = counter[1], c2 = counter[2], c3 = counter[3];
   for (int round = 0; round < 10; ++round) {
@@ -27,6 +29,6 @@ inline void PhiloxRounds(uint64_t key, const uint32_t counter[4], uint32_t out[4
   out[3] = c3;
 }
 
-}  // namespace kvrm::cpu
+}  // namespace kvrm
 
-#endif  // KVRM_CPU_OPS_PHILOX_H_
+#endif  // KVRM_COMMON_PHILOX_H_
