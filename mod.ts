@@ -17,6 +17,7 @@ export type { EngineOptions } from "./runtime/options.ts";
 export { EngineError, InvalidRequestError, ModelError } from "./runtime/errors.ts";
 export type {
   ChatMessage,
+  ChatOptions,
   Engine,
   EngineStats,
   FinishReason,

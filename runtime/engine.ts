@@ -17,6 +17,7 @@ import { Command, Control, Event, putSubmit, Stat, type Submission, submitWords 
 import { Ring } from "./ring.ts";
 import type {
   ChatMessage,
+  ChatOptions,
   Engine,
   EngineStats,
   GenerateRequest,
@@ -114,6 +115,7 @@ class WorkerEngine implements Engine {
       vocabSize: model.tables.config.vocab,
       maxContext: sizes.maxContext,
       hasChatTemplate: model.chatTemplate !== null,
+      chatTemplate: model.chatTemplate?.source ?? "",
     };
     const start: WorkerStart = {
       tables: model.tables,
@@ -197,7 +199,7 @@ class WorkerEngine implements Engine {
       const choice = generation.addChoice({
         id,
         index,
-        detokenizer: tokenizer.detokenizer({ prompt }),
+        detokenizer: tokenizer.detokenizer({ prompt, skipSpecialTokens: request.skipSpecialTokens ?? true }),
         stop: request.stop ?? [],
         stopTokens: plan.base.stopTokens,
       });
@@ -224,7 +226,7 @@ class WorkerEngine implements Engine {
     if ((prompt === undefined) === (messages === undefined)) {
       throw new InvalidRequestError("give either prompt or messages", "prompt");
     }
-    if (messages) return this.encode(this.renderChat(messages), { addSpecialTokens: false });
+    if (messages) return this.encode(this.renderChat(messages, request.chat), { addSpecialTokens: false });
     return typeof prompt === "string" ? this.encode(prompt) : [...prompt!];
   }
 
@@ -355,7 +357,7 @@ class WorkerEngine implements Engine {
     return this.#loaded.tokenizer.decode(ids, options);
   }
 
-  renderChat(messages: readonly ChatMessage[]): string {
+  renderChat(messages: readonly ChatMessage[], options: ChatOptions = {}): string {
     const template = this.#loaded.chatTemplate;
     if (!template) {
       throw new InvalidRequestError(
@@ -364,7 +366,7 @@ class WorkerEngine implements Engine {
         "no_chat_template",
       );
     }
-    return template.render(messages);
+    return template.render(messages, options);
   }
 
   tokenBytes(id: number): Uint8Array {

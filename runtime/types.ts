@@ -34,12 +34,26 @@ export interface ChatMessage {
   [key: string]: unknown;
 }
 
+/** How a conversation becomes a prompt. */
+export interface ChatOptions {
+  /** Functions that the model may call, in OpenAI's form. Default: none. */
+  tools?: readonly unknown[];
+  /** End with the beginning of the assistant's turn. Default true. */
+  addGenerationPrompt?: boolean;
+  /** End within the last message, for the model to go on from. Default false. */
+  continueFinalMessage?: boolean;
+  /** Further variables of the chat template, such as `enable_thinking`. */
+  variables?: Readonly<Record<string, unknown>>;
+}
+
 /** A request. Give `prompt` or `messages`. */
 export interface GenerateRequest {
   /** Text (encoded with the model's special tokens, such as BOS) or token ids (taken as they are). */
   prompt?: string | readonly number[];
   /** A conversation, rendered through the model's chat template. */
   messages?: readonly ChatMessage[];
+  /** How `messages` are rendered. */
+  chat?: ChatOptions;
   /** How tokens are drawn. */
   sampling?: SamplingParams;
   /** Tokens to generate at most, per choice. Default: what the context has left. 0: only the prompt. */
@@ -50,6 +64,8 @@ export interface GenerateRequest {
   stopTokenIds?: readonly number[];
   /** Go on after the model's end-of-sequence tokens. Default false. */
   ignoreEos?: boolean;
+  /** Leave special tokens, such as markers of turns, out of the text. Default true. */
+  skipSpecialTokens?: boolean;
   /** Choices for the prompt, 1 to 128. Default 1. Choice i samples with seed + i. */
   n?: number;
   /** Report each token's log probability and this many alternatives, 0 to 20. Default: none at all. */
@@ -133,6 +149,8 @@ export interface ModelInfo {
   maxContext: number;
   /** Whether `messages` can be rendered. */
   hasChatTemplate: boolean;
+  /** The chat template's text; several, one after another, where the model has more. "" without one. */
+  chatTemplate: string;
 }
 
 /** A snapshot of the engine's state and counters. */
@@ -191,8 +209,8 @@ export interface Engine extends AsyncDisposable {
   encode(text: string, options?: { addSpecialTokens?: boolean }): number[];
   /** Decodes ids. Default: special tokens are left out. */
   decode(ids: readonly number[], options?: { skipSpecialTokens?: boolean }): string;
-  /** Renders messages through the chat template, with the generation prompt. */
-  renderChat(messages: readonly ChatMessage[]): string;
+  /** Renders messages through the chat template. Encode the result with addSpecialTokens false. */
+  renderChat(messages: readonly ChatMessage[], options?: ChatOptions): string;
   /** Bytes of one token. */
   tokenBytes(id: number): Uint8Array;
   /** State and counters, as of the loop's last turn. */

@@ -6,18 +6,9 @@
 
 import { join } from "node:path";
 import { InvalidRequestError, ModelError } from "../errors.ts";
+import type { ChatOptions } from "../types.ts";
 import { JinjaTemplate } from "./jinja.ts";
 import { messageOf, readJsonIfPresent, readTextIfPresent } from "./json.ts";
-
-/** What a rendering may be given. */
-export interface RenderOptions {
-  /** End with the beginning of the assistant's turn. Default true. */
-  addGenerationPrompt?: boolean;
-  /** Tools in OpenAI's form; a template named "tool_use" is preferred then. */
-  tools?: readonly unknown[];
-  /** Further variables of the template, such as `enable_thinking`. */
-  extra?: Readonly<Record<string, unknown>>;
-}
 
 /** One or several named templates, with the model's special tokens. Parsed when first used. */
 export class ChatTemplate {
@@ -59,17 +50,30 @@ export class ChatTemplate {
     return new ChatTemplate(namedTemplates(field, origin), variables, origin);
   }
 
+  /** The text of the template, or of all of them. */
+  get source(): string {
+    return [...this.#sources.values()].join("\n");
+  }
+
   /**
    * The prompt for a conversation. The template writes BOS itself: encode the result with addSpecialTokens
-   * false. Throws an InvalidRequestError with the template's own words when it refuses the messages.
+   * false. Throws an InvalidRequestError with the template's own words when it refuses the messages. With tools
+   * a template named "tool_use" is preferred.
    */
-  render(messages: readonly unknown[], options: RenderOptions = {}): string {
+  render(messages: readonly unknown[], options: ChatOptions = {}): string {
+    if (options.continueFinalMessage !== true) return this.#render(messages, options);
+    const text = this.#render(messages, { ...options, addGenerationPrompt: false });
+    const { content } = messages.at(-1) as { content?: unknown };
+    return cutAfterFinalMessage(text, typeof content === "string" ? content : "");
+  }
+
+  #render(messages: readonly unknown[], options: ChatOptions): string {
     const name = options.tools !== undefined && this.#sources.has("tool_use") ? "tool_use" : "default";
     const template = this.#template(name);
     try {
       return template.render({
         ...this.#variables,
-        ...options.extra,
+        ...options.variables,
         messages,
         tools: options.tools ?? null,
         documents: null,
@@ -107,6 +111,21 @@ export class ChatTemplate {
     }
     return template;
   }
+}
+
+/** The text up to the end of the last message's content, as transformers' `continue_final_message` cuts it. */
+function cutAfterFinalMessage(text: string, content: string): string {
+  const trimmed = content.trim();
+  const at = text.lastIndexOf(trimmed);
+  if (at < 0 || trimmed === "") {
+    throw new InvalidRequestError(
+      "the last message cannot be continued: the chat template does not show its content, or it is empty",
+      "messages",
+    );
+  }
+  // Templates that trim have dropped the space at the content's end.
+  const spaced = content.trimStart();
+  return text.slice(0, at + (text.startsWith(spaced, at) ? spaced : trimmed).length);
 }
 
 /** tokenizer_config.json holds one template, or a list of named ones. */

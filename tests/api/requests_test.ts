@@ -33,6 +33,7 @@ const model: ModelInfo = {
   vocabSize: 2,
   maxContext: 3,
   hasChatTemplate: false,
+  chatTemplate: "",
 };
 
 Deno.test("completionRequests() leaves to the engine what the body leaves out, but for OpenAI's length", () => {

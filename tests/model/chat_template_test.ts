@@ -23,7 +23,7 @@ for (const name of fixtureNames("chat")) {
       const render = () =>
         template.render(golden.messages, {
           addGenerationPrompt: golden.add_generation_prompt,
-          extra: golden.kwargs,
+          variables: golden.kwargs,
           ...(golden.tools && { tools: golden.tools }),
         });
       if (golden.error === undefined) assertEquals(render(), golden.rendered, golden.name);
@@ -146,4 +146,17 @@ Deno.test("ChatTemplate.render() and encode() without special tokens give BOS on
     content: "abc",
   }]);
   assertEquals(tokenizer.encode(text, { addSpecialTokens: false }), [1, 7]);
+});
+
+Deno.test("ChatTemplate.render() ends within the last message to continue it", () => {
+  const turns = (content: string) => [{ role: "user", content: "Hi" }, { role: "assistant", content }];
+  const render = (source: string, content: string) =>
+    new ChatTemplate(source).render(turns(content), { continueFinalMessage: true });
+  const source = "{% for m in messages %}<{{ m.role }}>{{ m.content }}</s>{% endfor %}<assistant>";
+  assertEquals(render(source, " Once upon "), "<user>Hi</s><assistant> Once upon ");
+  const trimming = source.replace("m.content", "m.content | trim");
+  assertEquals(render(trimming, " Once upon "), "<user>Hi</s><assistant>Once upon");
+  for (const [template, content] of [[source, " "], ["<user>", "Once"]] as const) {
+    assertThrows(() => render(template, content), InvalidRequestError, "cannot be continued");
+  }
 });
