@@ -45,6 +45,9 @@ kvrm_engine_config Config() {
   config.max_context = 300;
   config.max_groups = 40;
   config.max_moves = 6;
+  config.max_edits = 24;
+  config.mask_rows = 3;
+  config.host_blocks = 5;
   config.threads = 1;
   return config;
 }
@@ -57,6 +60,7 @@ class Steps {
   void Fill(TestEngine& engine) {
     const uint32_t shape = random_() % 3;
     engine.Begin(shape);
+    FillMasks(engine);
     const uint32_t room = shape == 0 ? 0 : shape == 1 ? 32 : 128;
     std::vector<uint32_t> free = Contiguous(0, engine.config.num_blocks - 6);
     if (random_() % 2) std::shuffle(free.begin(), free.end(), random_);
@@ -64,8 +68,14 @@ class Steps {
       const std::vector<uint32_t> blocks(free.end() - 8, free.end());
       free.resize(free.size() - 8);
       const uint32_t position = random_() % 100;
-      const Sampling sampling = {float(random_() % 3),    uint32_t(random_() % 40), 0.9f, 0.1f, random_(),
-                                 uint32_t(random_() % 22)};
+      FillEdits(engine, slot);
+      Sampling sampling = {float(random_() % 3),    uint32_t(random_() % 40), 0.9f, 0.1f, random_(),
+                           uint32_t(random_() % 22)};
+      sampling.adjust = random_() % 2;
+      sampling.repetition = 0.5f + float(random_() % 8) / 4;
+      sampling.presence = float(random_() % 9) / 2 - 2;
+      sampling.frequency = float(random_() % 9) / 8 - 0.5f;
+      sampling.mask = random_() % (engine.header().num_masks + 1);
       const uint32_t left = room - std::min(room, engine.header().num_tokens);
       switch (random_() % 3) {
         case 0:
@@ -88,10 +98,45 @@ class Steps {
           break;
       }
     }
-    if (random_() % 2) engine.Move(engine.config.num_blocks - 6, engine.config.num_blocks - 3, 1 + random_() % 3);
+    const uint32_t spare = engine.config.num_blocks - 6;
+    if (random_() % 2) engine.Move(spare, spare + 3, 1 + random_() % 3);
+    if (random_() % 2) {
+      engine.Move(random_() % spare, random_() % 3, 1, KVRM_TIER_POOL, KVRM_TIER_HOST);
+      engine.Move(3, spare + 2, random_() % 2 + 1, KVRM_TIER_HOST, KVRM_TIER_POOL);
+      engine.header().num_moves -= engine.header().num_moves == 3;  // two into the same block
+    }
   }
 
  private:
+  void FillMasks(TestEngine& engine) {
+    for (uint32_t i = random_() % 4; i > 0; --i) {
+      std::vector<int32_t> allowed;
+      for (int32_t token = 0; token < 37; ++token) {
+        if (random_() % 3) allowed.push_back(token);
+      }
+      engine.Mask(allowed);
+    }
+  }
+
+  // A few edits of one slot; biases only after a CLEAR, each of another token.
+  void FillEdits(TestEngine& engine, uint32_t slot) {
+    const uint32_t count = random_() % 6;
+    const bool clear = random_() % 4 == 0;
+    if (clear) engine.Edit(slot, KVRM_EDIT_CLEAR);
+    for (uint32_t i = 0; i < count; ++i) {
+      switch (random_() % 3) {
+        case 0:
+          engine.Edit(slot, KVRM_EDIT_PROMPT, int32_t(random_() % 37));
+          break;
+        case 1:
+          engine.Edit(slot, KVRM_EDIT_COUNT, int32_t(random_() % 37), 1 + random_() % KVRM_MAX_COUNT);
+          break;
+        default:
+          if (clear) engine.Bias(slot, int32_t(random_() % 7 + 7 * i), float(random_() % 9) / 2 - 2);
+      }
+    }
+  }
+
   std::mt19937 random_;
 };
 
@@ -132,7 +177,7 @@ class Mutator {
       return reinterpret_cast<uint32_t*>(section) + random_() % std::max<size_t>(1, bytes / 4);
     };
     auto count = [](uint32_t used, uint32_t capacity) { return std::min(used + 1, capacity); };
-    switch (random_() % 8) {
+    switch (random_() % 10) {
       case 0:
         return within(&engine.header(), sizeof(kvrm_header));
       case 1:
@@ -145,6 +190,10 @@ class Mutator {
         return within(&engine.move(0), count(h.num_moves, 6) * sizeof(kvrm_move));
       case 5:
         return within(engine.targets(), count(h.num_tokens, 128) * 4);
+      case 6:
+        return within(&engine.edit(0), count(h.num_edits, 24) * sizeof(kvrm_edit));
+      case 7:
+        return within(engine.mask(0), count(h.num_masks, 3) * engine.info.mask_words * 4);
       default:
         return within(&engine.slot(0), 4 * sizeof(kvrm_slot));
     }
@@ -167,7 +216,7 @@ class Mutator {
 
   void CopyRecord(TestEngine& engine) {
     const uint32_t from = random_() % 4, to = random_() % 4;
-    switch (random_() % 4) {
+    switch (random_() % 5) {
       case 0:
         engine.slot(to) = engine.slot(from);
         break;
@@ -177,6 +226,9 @@ class Mutator {
       case 2:
         engine.move(to) = engine.move(from);
         break;
+      case 3:
+        engine.edit(to) = engine.edit(from);
+        break;
       default:
         engine.segment(to) = engine.segment(from);
     }
@@ -185,22 +237,28 @@ class Mutator {
   std::mt19937 random_;
 };
 
-// A decoding step whose outcome shows the state it started from: the pool and each slot's last sample.
-void ProbeStep(TestEngine& engine) {
+// A decoding step whose outcome shows the state it started from: the pool, and the token states, by the
+// least penalised of a few tokens.
+void ProbeStep(TestEngine& engine, uint32_t which) {
   engine.Begin();
+  engine.Move(0, engine.config.num_blocks - 6, 5, KVRM_TIER_HOST, KVRM_TIER_POOL);
+  Sampling sampling = {0, 0, 1, 0, 5, 3, true, 3, 2, 2};
+  sampling.mask = engine.Mask(TokenRange(int32_t(which % 6) * 6, int32_t(which % 6) * 6 + 7));
   for (uint32_t slot = 0; slot < 4; ++slot) {
-    engine.Decode(slot, 3, 60, {36 - slot * 8, 37 - slot * 8, 38 - slot * 8, 39 - slot * 8}, 0, {1.0f, 0, 1, 0, 5, 3});
+    engine.Decode(slot, 3, 60, {36 - slot * 8, 37 - slot * 8, 38 - slot * 8, 39 - slot * 8}, 0, sampling);
   }
   engine.Step();
 }
 
 void CheckSameState(TestEngine& found, TestEngine& wanted) {
   CHECK_EQ(found.next_step(), wanted.next_step());
-  ProbeStep(found);
-  ProbeStep(wanted);
-  for (uint32_t slot = 0; slot < 4; ++slot) {
-    CHECK_EQ(found.sampled(slot).token, wanted.sampled(slot).token);
-    CHECK_EQ(std::memcmp(&found.sampled(slot).logprob, &wanted.sampled(slot).logprob, 4), 0);
+  for (uint32_t which = 0; which < 6; ++which) {
+    ProbeStep(found, which);
+    ProbeStep(wanted, which);
+    for (uint32_t slot = 0; slot < 4; ++slot) {
+      CHECK_EQ(found.sampled(slot).token, wanted.sampled(slot).token);
+      CHECK_EQ(std::memcmp(&found.sampled(slot).logprob, &wanted.sampled(slot).logprob, 4), 0);
+    }
   }
   CHECK(found.Pool() == wanted.Pool());
 }
@@ -254,7 +312,8 @@ TEST(MutatedDescriptorsChangeNothing) {
 
 TEST(RandomBytesChangeNothing) { Fuzz(Full(), 3, Rounds() / 4, true); }
 
-// KV that holds anything at all, NaN and infinities included, must still give a token of the vocabulary.
+// KV that holds anything at all, NaN and infinities included, must still give a token of the vocabulary,
+// also where penalties overflow.
 TEST(AnyPoolContentGivesATokenOfTheVocabulary) {
   TestEngine engine(Full(), Config());
   std::mt19937 random(9);
@@ -264,7 +323,12 @@ TEST(AnyPoolContentGivesATokenOfTheVocabulary) {
     CHECK_OK(kvrm_import_blocks(engine.handle, 0, engine.config.num_blocks, pool.data(), uint32_t(pool.size())));
     engine.Begin();
     for (uint32_t slot = 0; slot < 4; ++slot) {
-      const Sampling sampling = {float(slot % 2), slot < 2 ? 0u : 5u, slot < 2 ? 1.0f : 0.7f, 0.1f, 5, 21};
+      Sampling sampling = {float(slot % 2), slot < 2 ? 0u : 5u, slot < 2 ? 1.0f : 0.7f, 0.1f, 5, 21};
+      sampling.adjust = round % 4 > 1;
+      sampling.repetition = 1e-38f;
+      sampling.presence = -3e38f;
+      sampling.frequency = 3e38f;
+      if (sampling.adjust) engine.Bias(slot, round + 10, -3e38f);
       engine.Decode(slot, 3, 60, Contiguous(slot * 8, 4), uint32_t(round), sampling);
     }
     engine.Step();

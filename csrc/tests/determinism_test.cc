@@ -1,5 +1,5 @@
-// A request's logits are the same bits whatever surrounds it: other slots, chunk sizes, where its
-// blocks lie, moves, threads.
+// A request's logits and tokens are the same bits whatever surrounds it: other slots, chunk sizes, where
+// its blocks lie, moves, threads; also under penalties, biases and masks.
 #include "test_engine.h"
 
 namespace kvrm::test {
@@ -48,12 +48,42 @@ struct Surroundings {
   bool fragmented = false;
   bool moves = false;  // its blocks are relocated now and then
   bool token_last = false;
+  bool adjust = false;      // penalties, biases and every third token a mask
+  uint32_t preempt_at = 0;  // after so many tokens it starts again in another slot; 0: never
 };
 
 std::vector<uint32_t> Fragmented(uint32_t seed) {
   std::vector<uint32_t> blocks = Contiguous(24, 24);
   std::shuffle(blocks.begin(), blocks.end(), std::mt19937(seed));
   return blocks;
+}
+
+Sampling RequestSampling(const Surroundings& s) {
+  Sampling sampling = RequestSampling();
+  if (!s.adjust) return sampling;
+  sampling.adjust = true;
+  sampling.repetition = 1.3f;
+  sampling.presence = 0.2f;
+  sampling.frequency = 0.15f;
+  return sampling;
+}
+
+// The mask of the token at index `counter` of the answer: a third of them have one.
+uint32_t RequestMask(TestEngine& engine, uint32_t counter) {
+  return counter % 3 == 1 ? engine.Mask(TokenRange(int32_t(counter), int32_t(counter) + 40)) : 0;
+}
+
+// Everything that the slot's token state is made of, at the start or after a preemption.
+void SendState(TestEngine& engine, uint32_t slot, const std::vector<int32_t>& prompt,
+               const std::vector<int32_t>& answer) {
+  engine.Edit(slot, KVRM_EDIT_CLEAR);
+  std::vector<int32_t> distinct = prompt;
+  std::sort(distinct.begin(), distinct.end());
+  distinct.erase(std::unique(distinct.begin(), distinct.end()), distinct.end());
+  for (int32_t token : distinct) engine.Edit(slot, KVRM_EDIT_PROMPT, token);
+  for (int32_t token : answer) engine.Edit(slot, KVRM_EDIT_COUNT, token, 1);
+  engine.Bias(slot, 20, 1.5f);
+  engine.Bias(slot, 60, -3.0f);
 }
 
 // Adds the step of each other sequence: a chunk every third step if there is room, else a token.
@@ -69,7 +99,11 @@ void AddOthers(TestEngine& engine, const Surroundings& s, uint32_t step, std::ve
       engine.Prefill(index, RandomTokens(5, 101, step), length, blocks, step % 2 == 0);
       length += 5;
     } else {
-      engine.Decode(index, int32_t((step * 13 + other) % 101), length, blocks, step);
+      Sampling sampling;
+      sampling.adjust = s.adjust;
+      sampling.presence = 0.5f;
+      if (s.adjust && engine.header().num_masks == 0) sampling.mask = engine.Mask(TokenRange(50, 90));
+      engine.Decode(index, int32_t((step * 13 + other) % 101), length, blocks, step, sampling);
       length += 1;
     }
   }
@@ -88,44 +122,87 @@ void Relocate(TestEngine& engine, std::vector<uint32_t>& blocks, uint32_t step) 
   }
 }
 
-Trace Run(const Surroundings& s) {
-  kvrm_engine_config config = EngineConfig();
-  config.threads = s.threads;
-  TestEngine engine(Model(), config);
-  std::vector<uint32_t> blocks = s.fragmented ? Fragmented(3) : Contiguous(24, 24);
-  std::vector<uint32_t> lengths(s.others);
-  const std::vector<int32_t> prompt = RandomTokens(kPrompt, 101, 17);
-  Trace trace;
-  uint32_t step = 0, length = 0;
-  auto take = [&] {
-    trace.tokens.push_back(engine.sampled(s.slot).token);
-    trace.logprobs.push_back(engine.sampled(s.slot).logprob);
-    trace.logits.push_back(engine.Logits(s.slot));
-  };
-  while (length < kPrompt) {
-    const uint32_t count = std::min(s.chunk, kPrompt - length);
-    engine.Begin(count <= 32 ? 1 : 2);
-    if (s.moves) Relocate(engine, blocks, step);
-    engine.Prefill(s.slot, {prompt.begin() + length, prompt.begin() + length + count}, length, blocks,
-                   length + count == kPrompt, 0, RequestSampling());
-    AddOthers(engine, s, step++, lengths);
-    engine.Step();
-    length += count;
+// One request in one engine.
+class Request {
+ public:
+  explicit Request(const Surroundings& s)
+      : s_(s),
+        engine_(Model(), Config(s)),
+        blocks_(s.fragmented ? Fragmented(3) : Contiguous(24, 24)),
+        lengths_(s.others),
+        tokens_(RandomTokens(kPrompt, 101, 17)) {}
+
+  Trace Run() {
+    Prefill();
+    for (uint32_t i = 1; i < kDecode; ++i) {
+      if (i == s_.preempt_at) {
+        s_.slot = (s_.slot + 2) % engine_.config.slots;
+        Prefill();
+        continue;
+      }
+      Begin(i % 3 == 0 && s_.others > 0 ? 1 : 0);
+      Sampling sampling = RequestSampling(s_);
+      if (s_.adjust) sampling.mask = RequestMask(engine_, i);
+      engine_.Decode(s_.slot, s_.token_last ? -1 : trace_.tokens.back(), kPrompt + i - 1, blocks_, i, sampling);
+      Step();
+      Take();
+    }
+    double counters[KVRM_COUNTER_COUNT];
+    CHECK_OK(kvrm_counters(engine_.handle, counters, KVRM_COUNTER_COUNT));
+    CHECK_EQ(counters[KVRM_COUNT_MOVED_BLOCKS] > 0, s_.moves);
+    return trace_;
   }
-  take();
-  for (uint32_t i = 1; i < kDecode; ++i) {
-    engine.Begin(i % 3 == 0 && s.others > 0 ? 1 : 0);
-    if (s.moves) Relocate(engine, blocks, step);
-    engine.Decode(s.slot, s.token_last ? -1 : trace.tokens.back(), length++, blocks, i, RequestSampling());
-    AddOthers(engine, s, step++, lengths);
-    engine.Step();
-    take();
+
+ private:
+  static kvrm_engine_config Config(const Surroundings& s) {
+    kvrm_engine_config config = EngineConfig();
+    config.threads = s.threads;
+    return config;
   }
-  double counters[KVRM_COUNTER_COUNT];
-  CHECK_OK(kvrm_counters(engine.handle, counters, KVRM_COUNTER_COUNT));
-  CHECK_EQ(counters[KVRM_COUNT_MOVED_BLOCKS] > 0, s.moves);
-  return trace;
-}
+
+  // The prompt, and what has been generated, in chunks; the last chunk samples.
+  void Prefill() {
+    const uint32_t all = uint32_t(tokens_.size()), counter = uint32_t(trace_.tokens.size());
+    for (uint32_t length = 0; length < all;) {
+      const uint32_t count = std::min(s_.chunk, all - length);
+      Begin(count <= 32 ? 1 : 2);
+      Sampling sampling = RequestSampling(s_);
+      if (s_.adjust && length == 0) {
+        SendState(engine_, s_.slot, {tokens_.begin(), tokens_.begin() + kPrompt}, trace_.tokens);
+      }
+      if (s_.adjust && length + count == all) sampling.mask = RequestMask(engine_, counter);
+      engine_.Prefill(s_.slot, {tokens_.begin() + length, tokens_.begin() + length + count}, length, blocks_,
+                      length + count == all, counter, sampling);
+      Step();
+      length += count;
+    }
+    Take();
+  }
+
+  void Begin(uint32_t shape) {
+    engine_.Begin(shape);
+    if (s_.moves) Relocate(engine_, blocks_, step_);
+  }
+  void Step() {
+    AddOthers(engine_, s_, step_++, lengths_);
+    engine_.Step();
+  }
+  void Take() {
+    trace_.tokens.push_back(engine_.sampled(s_.slot).token);
+    trace_.logprobs.push_back(engine_.sampled(s_.slot).logprob);
+    trace_.logits.push_back(engine_.Logits(s_.slot));
+    tokens_.push_back(trace_.tokens.back());
+  }
+
+  Surroundings s_;
+  TestEngine engine_;
+  std::vector<uint32_t> blocks_, lengths_;
+  std::vector<int32_t> tokens_;
+  Trace trace_;
+  uint32_t step_ = 0;
+};
+
+Trace Run(const Surroundings& s) { return Request(s).Run(); }
 
 const Trace& Plain() {
   static const Trace trace = Run({});
@@ -194,16 +271,38 @@ TEST(ThreadsGiveTheSameBitsOnALargerModel) {
 
 TEST(TokenLastGivesTheSameBits) { CheckSame(Run({.token_last = true}), Plain()); }
 
+TEST(AdjustedTokensAreTheSame) {
+  const Trace adjusted = Run({.adjust = true});
+  CHECK(adjusted.tokens != Plain().tokens);
+  for (size_t i = 1; i < adjusted.tokens.size(); i += 3) {
+    CHECK(int32_t(i) <= adjusted.tokens[i] && adjusted.tokens[i] < int32_t(i) + 40);
+  }
+  CheckSame(Run({.chunk = 7, .adjust = true}), adjusted);
+  CheckSame(Run({.slot = 2, .chunk = 27, .others = 3, .adjust = true}), adjusted);
+  CheckSame(Run({.threads = 4, .others = 2, .fragmented = true, .moves = true, .adjust = true}), adjusted);
+  CheckSame(Run({.token_last = true, .adjust = true}), adjusted);
+}
+
+// The tokens so far come back as a part of the prompt's rows, and as counts.
+TEST(PreemptionGivesTheSameTokens) {
+  for (const bool adjust : {false, true}) {
+    const Trace wanted = Run({.adjust = adjust});
+    CheckSame(Run({.chunk = 100, .adjust = adjust, .preempt_at = 1}), wanted);
+    CheckSame(Run({.slot = 1, .chunk = 50, .others = 1, .adjust = adjust, .preempt_at = 13}), wanted);
+  }
+}
+
 // Three steps committed at once, each fed by the sample of the one before.
-TEST(StepsInFlightGiveTheSameBits) {
+void CheckStepsInFlight(const Surroundings& s, const Trace& wanted) {
   TestEngine engine(Model(), EngineConfig());
   const std::vector<uint32_t> blocks = Contiguous(24, 24);
   engine.Begin(2);
   const std::vector<int32_t> prompt = RandomTokens(kPrompt, 101, 17);
   for (uint32_t at = 0; at < kPrompt; at += 100) {
     engine.Begin(2);
+    if (s.adjust && at == 0) SendState(engine, 0, prompt, {});
     engine.Prefill(0, {prompt.begin() + at, prompt.begin() + at + 100}, at, blocks, at + 100 == kPrompt, 0,
-                   RequestSampling());
+                   RequestSampling(s));
     engine.Commit();
   }
   std::vector<int32_t> tokens;
@@ -214,13 +313,20 @@ TEST(StepsInFlightGiveTheSameBits) {
     if (taken >= 2) tokens.push_back(engine.sampled(0).token);
     if (committed < kDecode - 1) {
       engine.Begin();
-      engine.Decode(0, -1, kPrompt + committed, blocks, committed + 1, RequestSampling());
+      Sampling sampling = RequestSampling(s);
+      if (s.adjust) sampling.mask = RequestMask(engine, committed + 1);
+      engine.Decode(0, -1, kPrompt + committed, blocks, committed + 1, sampling);
       engine.Commit();
       ++committed;
     }
   }
-  CHECK_EQ(tokens.size(), Plain().tokens.size());
-  for (size_t i = 0; i < tokens.size(); ++i) CHECK_EQ(tokens[i], Plain().tokens[i]);
+  CHECK_EQ(tokens.size(), wanted.tokens.size());
+  for (size_t i = 0; i < tokens.size(); ++i) CHECK_EQ(tokens[i], wanted.tokens[i]);
+}
+
+TEST(StepsInFlightGiveTheSameBits) {
+  CheckStepsInFlight({}, Plain());
+  CheckStepsInFlight({.adjust = true}, Run({.adjust = true}));
 }
 
 // Block sizes other than 16: other addresses, the same history.
