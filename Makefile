@@ -68,13 +68,25 @@ fmt: setup ## Format TypeScript, Markdown and C++ in place
 bench: native ## Run the benchmarks; ARGS goes to them
 	@deno task bench $(ARGS)
 
+.PHONY: gpu-check
+gpu-check: ## Test the CUDA backend on this machine's GPU, sanitizers too; ARGS="native golden" picks parts
+	@scripts/gpu_check.sh $(ARGS)
+
+.PHONY: gpu-bench
+gpu-bench: ## Measure the CUDA backend on this machine's GPU; ARGS picks parts
+	@scripts/gpu_bench.sh $(ARGS)
+
+.PHONY: gpu-pack
+gpu-pack: ## Pack what an offline machine with a GPU needs for these into .carry/
+	@scripts/gpu_pack.sh
+
 .PHONY: clean
 clean: ## Remove what was built
 	rm -rf build
 
 .PHONY: distclean
 distclean: clean ## Remove what was built and what was fetched
-	rm -rf .deno .cuda
+	rm -rf .deno .cuda .carry
 
 include csrc/build.mk
 include csrc/cuda/build.mk

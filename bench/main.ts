@@ -1,5 +1,6 @@
 /**
- * The benchmarks: `deno task bench [suite ...] [--json file]`. Needs `make native`.
+ * The benchmarks: `deno task bench [suite ...] [--json file]`. Needs `make native`. Without names it runs all but
+ * `gpu`, which is scripts/gpu_bench.sh's.
  *
  * @module
  */
@@ -9,6 +10,10 @@ const SUITES: Readonly<Record<string, { about: string; load: () => Promise<{ run
   {
     plan: { about: "planning and descriptor, 20 s", load: () => import("./suites/plan.ts") },
     decode: { about: "decode and prefill of a 160M model, 60 s", load: () => import("./suites/decode.ts") },
+    gpu: {
+      about: "an 8B Llama shape on a GPU, 2 min; KVRM_LIB names the library",
+      load: () => import("./suites/gpu.ts"),
+    },
     http: {
       about: "streaming over 64 connections, native step a no-op, 15 s",
       load: () => import("./suites/http.ts"),
@@ -18,7 +23,7 @@ const SUITES: Readonly<Record<string, { about: string; load: () => Promise<{ run
 async function main(args: string[]): Promise<number> {
   const json = args.indexOf("--json");
   const file = json >= 0 ? args.splice(json, 2)[1] : undefined;
-  const names = args.length > 0 ? args : Object.keys(SUITES);
+  const names = args.length > 0 ? args : Object.keys(SUITES).filter((name) => name !== "gpu");
   for (const name of names) {
     if (!SUITES[name]) {
       say(`there is no suite ${name}; there are:`);

@@ -13,7 +13,6 @@ export {
   type ChosenLibrary,
   libraryPath,
 } from "./library_path.ts";
-export { type LoadBytes, LoadProgress } from "./load_progress.ts";
 export {
   NativeEngine,
   type NativeEngineConfig,

@@ -135,3 +135,11 @@ cuda-device-tests: $(CUDA_DEVICE_TEST_SRC:csrc/%.cc=build/nvcc/%)
 cuda-device-benches: $(CUDA_BENCH_SRC:csrc/%.cc=build/nvcc/%)
 
 emulator-benches: $(CUDA_BENCH_SRC:csrc/%.cc=build/emu/%)
+
+# For scripts/gpu_check.sh: the binaries of cuda-device-tests as they lie in TESTS_IN.
+.PHONY: list-cuda-tests list-cuda-benches
+list-cuda-tests:
+	@echo $(CUDA_DEVICE_TEST_SRC:csrc/%.cc=$(TESTS_IN)/%)
+
+list-cuda-benches:
+	@echo $(CUDA_BENCH_SRC:csrc/%.cc=$(TESTS_IN)/%)

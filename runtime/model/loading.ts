@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { LoadProgress } from "../../ffi/mod.ts";
+import { NativeLibrary } from "../../ffi/mod.ts";
 import { formatSize, type ProgressOutput, STDERR } from "./progress.ts";
 
 /** Loads that take less than this say nothing. */
@@ -61,14 +61,14 @@ export interface Loading extends Disposable {
 
 /** Looks at the library's counters every tenth of a second. */
 export function showLoading(title: string, libraryPath: string, out?: ProgressOutput): Loading {
-  let library: LoadProgress | null = null;
+  let library: NativeLibrary | null = null;
   try {
-    library = new LoadProgress(libraryPath);
+    library = new NativeLibrary(libraryPath);
   } catch {
     // Whoever loads the model will say what is wrong with its library.
   }
   const line = new LoadingLine(title, out);
-  const timer = setInterval(() => library && line.update(library.read()), POLL_MS);
+  const timer = setInterval(() => library && line.update(library.loadProgress()), POLL_MS);
   let ended = false;
   const end = (loaded: boolean) => {
     if (ended) return;

@@ -1,0 +1,67 @@
+#!/usr/bin/env bash
+# Everything that only a GPU can show: builds for this machine's card, runs the native tests and the golden models on
+# it, compares it with the CPU, and lets compute-sanitizer look at small cases. A part that fails does not stop the
+# rest; the exit code says whether one did.
+#
+#   scripts/gpu_check.sh [build|native|golden|sanitizer ...]     default: all
+#
+#   OUT=folder            where check.json and gpu_check.log go; default build/gpu
+#   GPU_CHECK_EMULATE=1   a rehearsal without a GPU: the emulator's library, no compute-sanitizer
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+# shellcheck disable=SC1091
+source scripts/gpu_lib.sh
+
+# What compute-sanitizer looks at: tool, binary, words that select its tests. Small cases: it slows down a hundredfold.
+readonly sanitized=(
+  "memcheck cuda/attention_test"
+  "memcheck cuda/gemm_test"
+)
+
+readonly deno_test=(deno test --allow-all --no-prompt --frozen --cached-only)
+
+if (($# == 0)); then set -- build native golden sanitizer; fi
+echo "${device:-no GPU}, driver ${driver:-none}, commit $commit"
+part unpack 60 unpack
+
+for stage in "$@"; do
+  case "$stage" in
+    build)
+      if [[ -n "$emulate" ]]; then
+        part "build libraries" 600 make "$jobs" build/libkvrm_emulator.so build/libkvrm_cpu.so
+        # shellcheck disable=SC2046
+        part "build tests" 600 make "$jobs" $(make -s list-cuda-tests TESTS_IN=build/emu)
+      else
+        archs="$(arch || true)"
+        part "build libraries" 420 make "$jobs" "CUDA_ARCHS=$archs" cuda-library build/libkvrm_cpu.so
+        part "build tests" 300 make "$jobs" "CUDA_ARCHS=$archs" cuda-device-tests
+      fi
+      ;;
+    native)
+      for binary in $(make -s list-cuda-tests "TESTS_IN=$objects"); do
+        part "${binary#"$objects"/}" 120 "$binary"
+      done
+      ;;
+    golden)
+      export KVRM_GPU_LIB="$library"
+      KVRM_LIB="$library" part "golden models" 240 "${deno_test[@]}" tests/runtime/golden_models_test.ts
+      KVRM_LIB="$library" part "determinism" 240 "${deno_test[@]}" tests/runtime/determinism_test.ts
+      KVRM_LIB="$library" part "engine" 240 "${deno_test[@]}" tests/runtime/engine_test.ts
+      part "GPU beside CPU" 240 "${deno_test[@]}" tests/cuda
+      ;;
+    sanitizer)
+      if [[ -n "$emulate" ]]; then continue; fi
+      for line in "${sanitized[@]}"; do
+        read -r tool binary words <<<"$line"
+        # shellcheck disable=SC2086 # the words
+        part "$tool ${binary#*/} $words" 120 compute-sanitizer --tool "$tool" --error-exitcode 9 \
+          "$objects/$binary" $words
+      done
+      ;;
+    *)
+      echo "unknown part '$stage', wanted build, native, golden or sanitizer" >&2
+      exit 2
+      ;;
+  esac
+done
+report "$out/check.json"
