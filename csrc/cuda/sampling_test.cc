@@ -2,22 +2,24 @@
 // log() in f64 may differ.
 #include <cmath>
 #include <cstdlib>
-#include <limits>
 #include <memory>
 
 #include "../common/adjust.h"
 #include "../common/test.h"
 #include "../cpu/ops.h"
-#include "step_test_util.h"
+#include "sampling_test_util.h"
 
 namespace kvrm::cuda {
 namespace {
 
 using test::Array;
 using test::Between;
+using test::Kind;
+using test::kInf;
+using test::Logits;
+using test::Near;
+using test::Normal;
 using test::Random;
-
-constexpr float kInf = std::numeric_limits<float>::infinity();
 
 struct Case {
   std::vector<float> logits;
@@ -26,27 +28,6 @@ struct Case {
   std::vector<uint16_t> states;
   std::vector<std::pair<int32_t, float>> biases;
 };
-
-float Normal(Random& random) {
-  float sum = 0;
-  for (int i = 0; i < 6; ++i) sum += static_cast<float>(random()) * 0x1p-32f - 0.5f;
-  return sum * 1.4142f;
-}
-
-enum class Kind { kNormal, kSharp, kTies, kBroken, kSameAll, kCount };
-
-std::vector<float> Logits(Random& random, uint32_t vocab, Kind kind) {
-  std::vector<float> logits(vocab);
-  for (float& x : logits) {
-    x = Normal(random) * (kind == Kind::kSharp ? 8.0f : 2.0f);
-    if (kind == Kind::kTies) x = std::round(x);
-    if (kind == Kind::kSameAll) x = -3.25f;
-    if (kind == Kind::kBroken && Between(random, 0, 4) == 0) x = Between(random, 0, 1) ? NAN : -kInf;
-  }
-  if (kind == Kind::kTies) logits[vocab / 2] = -0.0f;
-  if (kind == Kind::kBroken && Between(random, 0, 3) == 0) logits[Between(random, 0, vocab - 1)] = kInf;
-  return logits;
-}
 
 kvrm_slot Plain(Random& random, float temperature) {
   kvrm_slot slot = {};
@@ -155,12 +136,6 @@ class Step {
       if (!MaskAllows(c.mask.data(), t)) out[t] = -kInf;
     }
     return out;
-  }
-
-  // Equal, or apart by a unit in the last place of log_sum.
-  static bool Near(float found, float wanted, float log_sum) {
-    if (found == wanted || (std::isnan(found) && std::isnan(wanted))) return true;
-    return std::fabs(found - wanted) <= std::nextafter(std::fabs(log_sum), kInf) - std::fabs(log_sum);
   }
 
   void CheckCase(uint32_t i) const {
@@ -296,7 +271,7 @@ TEST(SampleOfOneDistributionMatchesDrawByDraw) {
 TEST(SampleTopPOfAFlatRowKeepsTheLowestIds) {
   Random random(6);
   std::vector<Case> cases;
-  for (int i = 0; i < 40; ++i) {
+  for (int i = 0; i < 8; ++i) {
     cases.push_back({std::vector<float>(32768, 1.5f), Plain(random, 1.0f), {}, {}, {}});
     cases.back().slot.top_p = 0.25f;
   }
@@ -305,7 +280,7 @@ TEST(SampleTopPOfAFlatRowKeepsTheLowestIds) {
   int32_t highest = 0;
   for (uint32_t i = 0; i < cases.size(); ++i) highest = std::max(highest, step.Token(i));
   CHECK(highest < 8192);
-  CHECK(highest > 6000);
+  CHECK(highest > 5000);
 }
 
 TEST(SampleAdjustsAndMasks) {
@@ -357,71 +332,6 @@ TEST(SampleMoreRowsThanBlocks) {
     cases.push_back(c);
   }
   CheckAll(cases);
-}
-
-// ---- prompts --------------------------------------------------------------------------------------------
-
-void CheckPrompt(uint32_t vocab, uint32_t rows, uint32_t first, uint32_t max_count) {
-  Random random(vocab + rows);
-  std::vector<HeadRow> list;
-  for (uint32_t i = 0; i < rows; ++i) {
-    list.push_back({i, 3 * i + 1, i % 4 == 0 ? -1 : static_cast<int32_t>(Between(random, 0, vocab - 1)), i % 21});
-  }
-  std::vector<float> logits;
-  for (uint32_t i = 0; i < max_count; ++i) {
-    const std::vector<float> row = Logits(random, vocab, static_cast<Kind>(i % static_cast<int>(Kind::kCount)));
-    logits.insert(logits.end(), row.begin(), row.end());
-  }
-  StepCounts counts = {};
-  counts.prompt_rows = rows;
-  Array<StepCounts> step_counts(std::vector<StepCounts>{counts});
-  Array<HeadRow> prompt_rows(list);
-  Array<float> row(logits);
-  Array<kvrm_row_result> results(3 * rows);
-  Array<kvrm_top> tops(size_t{3} * rows * KVRM_MAX_TOP_LOGPROBS);
-  StepView step = {};
-  step.vocab = vocab;
-  step.counts = step_counts.data();
-  step.prompt_rows = prompt_rows.data();
-  step.row_results = results.data();
-  step.row_tops = tops.data();
-  LaunchPromptLogprobs(test::Context(), step, row.data(), first, max_count, nullptr);
-  test::Finish();
-  const std::vector<kvrm_row_result> found = results.Read();
-  const std::vector<kvrm_top> found_tops = tops.Read();
-  const std::unique_ptr<void, void (*)(void*)> scratch(std::aligned_alloc(64, cpu::SampleScratchBytes(vocab)),
-                                                       std::free);
-  for (uint32_t i = 0; i < rows; ++i) {
-    const HeadRow& head = list[i];
-    const kvrm_row_result& result = found[head.index];
-    if (i < first || i >= first + max_count) {
-      CHECK_EQ(result.flags, 0xffffffffu);
-      continue;
-    }
-    const float* mine = &logits[size_t{i - first} * vocab];
-    const float log_sum = cpu::LogSumExp(mine, vocab);
-    CHECK_EQ(result.flags, head.target < 0 ? 0u : KVRM_RESULT_SAMPLED);
-    const float wanted = head.target < 0 ? 0.0f : mine[head.target] - log_sum;
-    CHECK(result.logprob == wanted || (std::isnan(result.logprob) && std::isnan(wanted)) ||
-          std::fabs(result.logprob - wanted) <= 1e-6f * std::fabs(log_sum));
-    CHECK_EQ(result.num_tops, std::min(head.top_logprobs, vocab));
-    CHECK_EQ(result.reserved0, 0u);
-    std::vector<kvrm_top> best(result.num_tops);
-    if (!best.empty()) {
-      cpu::TopLogprobs(mine, vocab, log_sum, static_cast<uint32_t>(best.size()), best.data(), scratch.get());
-    }
-    for (uint32_t j = 0; j < best.size(); ++j) {
-      CHECK_EQ(found_tops[size_t{head.index} * KVRM_MAX_TOP_LOGPROBS + j].token, best[j].token);
-    }
-  }
-}
-
-TEST(PromptLogprobsMatchTheCpu) {
-  CheckPrompt(5, 12, 0, 12);
-  CheckPrompt(257, 40, 0, 16);
-  CheckPrompt(257, 40, 32, 16);
-  CheckPrompt(32000, 12, 4, 6);
-  CheckPrompt(300, 3, 4, 4);
 }
 
 }  // namespace

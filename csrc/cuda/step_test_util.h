@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <cstring>
 #include <random>
 #include <stdexcept>
 #include <string>
@@ -57,6 +58,11 @@ inline LaunchContext Context() {
 inline void Finish() {
   Succeed(cudaGetLastError(), "launch");
   Succeed(cudaDeviceSynchronize(), "cudaDeviceSynchronize");
+}
+
+template <class T>
+bool SameBytes(const std::vector<T>& a, const std::vector<T>& b) {
+  return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(T)) == 0;
 }
 
 using Random = std::mt19937;
