@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { UNADJUSTED } from "../runtime/adjustment.ts";
 import type { LoopSink } from "../runtime/loop.ts";
 import { Sequence } from "../runtime/sequence.ts";
 
@@ -24,6 +25,7 @@ export function greedy(
     topK: 0,
     topP: 1,
     minP: 0,
+    ...UNADJUSTED,
     seedLo: id,
     seedHi: 0,
     logprobs: 0,

@@ -4,7 +4,7 @@
  *
  * @module
  */
-import { GROUP, HEADER, KVRM, type NativeEngineInfo, SEGMENT, SLOT } from "../ffi/mod.ts";
+import { EDIT, GROUP, HEADER, KVRM, type NativeEngineInfo, SEGMENT, SLOT } from "../ffi/mod.ts";
 import type { BlockPager } from "./kv/mod.ts";
 import type { StepPlan } from "./scheduler.ts";
 import type { Sequence } from "./sequence.ts";
@@ -30,11 +30,13 @@ export class Descriptor {
   readonly #targets: number;
   readonly #groups: number;
   readonly #moves: number;
+  readonly #edits: number;
   // What the last fill used of each section, so that only that much must be zeroed again.
   #usedSegments = 0;
   #usedTokens = 0;
   #usedGroups = 0;
   #usedMoves = 0;
+  #usedEdits = 0;
 
   /** @param info where the engine wants the sections */
   constructor(info: NativeEngineInfo, limits: DescriptorLimits) {
@@ -49,6 +51,7 @@ export class Descriptor {
     this.#targets = info.targets_offset / 4;
     this.#groups = info.groups_offset / 4;
     this.#moves = info.moves_offset / 4;
+    this.#edits = info.edits_offset / 4;
   }
 
   /** Groups written by the last fill. */
@@ -75,6 +78,7 @@ export class Descriptor {
       this.#writeDecode(slot, plan.sequences[slot]!);
     }
     for (let i = 0; i < plan.segmentCount; i++) this.#writeSegment(plan, i);
+    if (plan.editCount > 0) this.#writeEdits(plan);
 
     u32[HEADER.magic] = KVRM.DESCRIPTOR_MAGIC;
     u32[HEADER.abi_version] = KVRM.ABI_VERSION;
@@ -85,6 +89,7 @@ export class Descriptor {
     u32[HEADER.num_tokens] = plan.tokenCount;
     u32[HEADER.num_groups] = this.#usedGroups;
     u32[HEADER.num_moves] = this.#usedMoves;
+    u32[HEADER.num_edits] = this.#usedEdits;
   }
 
   #clear(): void {
@@ -95,10 +100,12 @@ export class Descriptor {
     u32.fill(0, this.#targets, this.#targets + this.#usedTokens);
     u32.fill(0, this.#groups, this.#groups + this.#usedGroups * GROUP.words);
     u32.fill(0, this.#moves, this.#moves + this.#usedMoves * 4);
+    u32.fill(0, this.#edits, this.#edits + this.#usedEdits * EDIT.words);
     this.#usedSegments =
       this.#usedTokens =
       this.#usedGroups =
       this.#usedMoves =
+      this.#usedEdits =
         0;
   }
 
@@ -173,6 +180,19 @@ export class Descriptor {
     return at;
   }
 
+  /** Slot by slot, as the record wants them. */
+  #writeEdits(plan: StepPlan): void {
+    for (let slot = 0; slot < plan.edits.length; slot++) {
+      const count = plan.edits[slot]!;
+      if (count === 0) continue;
+      const sequence = plan.sequences[slot]!;
+      const at = this.#edits + this.#usedEdits * EDIT.words;
+      sequence.adjustment!.write(this.#u32, at, slot, count, sequence.tokens, sequence.promptLength);
+      this.#usedEdits += count;
+    }
+  }
+
+  /** Everything about the sample of a slot whose flags are set. */
   #writeSampling(at: number, sequence: Sequence): void {
     const u32 = this.#u32;
     this.#f32[at + SLOT.temperature] = sequence.temperature;
@@ -183,5 +203,10 @@ export class Descriptor {
     u32[at + SLOT.seed_hi] = sequence.seedHi;
     u32[at + SLOT.counter] = sequence.nextSample;
     u32[at + SLOT.logprobs] = sequence.logprobs;
+    if (sequence.adjustment === null) return;
+    u32[at + SLOT.flags]! |= KVRM.SLOT_ADJUST;
+    this.#f32[at + SLOT.repetition_penalty] = sequence.repetitionPenalty;
+    this.#f32[at + SLOT.presence_penalty] = sequence.presencePenalty;
+    this.#f32[at + SLOT.frequency_penalty] = sequence.frequencyPenalty;
   }
 }

@@ -195,6 +195,11 @@ export class EngineLoop {
       sequence.pending += plan.samples[slot]!;
       this.#publish(sequence);
     }
+    if (plan.editCount > 0) {
+      for (let slot = 0; slot < plan.edits.length; slot++) {
+        if (plan.edits[slot]! > 0) plan.sequences[slot]!.adjustment!.advance(plan.edits[slot]!);
+      }
+    }
     this.stats.steps++;
     if (plan.shape > 0) this.stats.mixedSteps++;
     this.stats.promptTokens += plan.tokenCount;

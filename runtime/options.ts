@@ -67,6 +67,8 @@ const DEFAULT_KV_MEMORY = 2 ** 30;
 const GROUPS_PER_SLOT = 8;
 /** Moves per step: copies on write of every slot, and staging. */
 const STAGING_MOVES = 64;
+/** Edits of token states per step: those of a prompt fit while its prefill runs. */
+const EDITS_PER_STEP = 1024;
 
 /**
  * Works out an engine's sizes.
@@ -124,7 +126,7 @@ export function engineSizes(options: EngineOptions, tables: ModelTables, modelDt
       maxGroups: kvMode === "paged" ? slots * blocksPerSequence : slots * GROUPS_PER_SLOT,
       maxSegments: slots,
       maxMoves,
-      maxEdits: 0,
+      maxEdits: EDITS_PER_STEP,
       maskRows: 0,
       hostBlocks: 0,
       kvDtype: DTYPES.indexOf(kvDtype),
@@ -141,7 +143,13 @@ export function engineSizes(options: EngineOptions, tables: ModelTables, modelDt
       prefixCache: kvMode !== "static" && (options.prefixCache ?? true),
       maxMoves,
     },
-    scheduler: { slots, chunks, chunkWhileDecoding: mixedChunk, window: kvMode === "static" ? 0 : window },
+    scheduler: {
+      slots,
+      chunks,
+      chunkWhileDecoding: mixedChunk,
+      edits: EDITS_PER_STEP,
+      window: kvMode === "static" ? 0 : window,
+    },
   };
 }
 

@@ -38,11 +38,12 @@ export interface Submission extends Omit<SequenceOptions, "parent"> {
   parent: number;
 }
 
-const SUBMIT_WORDS = 15;
+const SUBMIT_WORDS = 19;
 
 /** Words that a submission takes on the ring. */
 export function submitWords(submission: Submission): number {
-  return SUBMIT_WORDS + submission.stopTokens.length + submission.prompt.length;
+  const { stopTokens, biasTokens, prompt } = submission;
+  return SUBMIT_WORDS + stopTokens.length + 2 * biasTokens.length + prompt.length;
 }
 
 /** Puts a submission; the caller has checked the room and publishes. */
@@ -51,11 +52,15 @@ export function putSubmit(ring: Ring, submission: Submission): void {
   ring.put(submission.id);
   ring.put(submission.prompt.length);
   ring.put(submission.stopTokens.length);
+  ring.put(submission.biasTokens.length);
   ring.put(submission.maxTokens);
   ring.putFloat(submission.temperature);
   ring.put(submission.topK);
   ring.putFloat(submission.topP);
   ring.putFloat(submission.minP);
+  ring.putFloat(submission.presencePenalty);
+  ring.putFloat(submission.frequencyPenalty);
+  ring.putFloat(submission.repetitionPenalty);
   ring.put(submission.seedLo);
   ring.put(submission.seedHi);
   ring.put(submission.logprobs);
@@ -63,6 +68,8 @@ export function putSubmit(ring: Ring, submission: Submission): void {
   ring.put(submission.priority);
   ring.put(submission.parent);
   for (const token of submission.stopTokens) ring.put(token);
+  for (const token of submission.biasTokens) ring.put(token);
+  for (const bias of submission.biasValues) ring.putFloat(bias);
   for (const token of submission.prompt) ring.put(token);
 }
 
@@ -71,11 +78,15 @@ export function takeSubmit(ring: Ring, parentOf: (id: number) => Sequence | null
   const id = ring.take();
   const promptLength = ring.take();
   const stopCount = ring.take();
+  const biasCount = ring.take();
   const maxTokens = ring.take();
   const temperature = ring.takeFloat();
   const topK = ring.take();
   const topP = ring.takeFloat();
   const minP = ring.takeFloat();
+  const presencePenalty = ring.takeFloat();
+  const frequencyPenalty = ring.takeFloat();
+  const repetitionPenalty = ring.takeFloat();
   const seedLo = ring.take();
   const seedHi = ring.take();
   const logprobs = ring.take();
@@ -84,6 +95,10 @@ export function takeSubmit(ring: Ring, parentOf: (id: number) => Sequence | null
   const parent = parentOf(ring.take());
   const stopTokens = new Int32Array(stopCount);
   for (let i = 0; i < stopCount; i++) stopTokens[i] = ring.take();
+  const biasTokens = new Int32Array(biasCount);
+  for (let i = 0; i < biasCount; i++) biasTokens[i] = ring.take();
+  const biasValues = new Float32Array(biasCount);
+  for (let i = 0; i < biasCount; i++) biasValues[i] = ring.takeFloat();
   const prompt = new Int32Array(promptLength);
   for (let i = 0; i < promptLength; i++) prompt[i] = ring.take();
   return new Sequence({
@@ -94,6 +109,11 @@ export function takeSubmit(ring: Ring, parentOf: (id: number) => Sequence | null
     topK,
     topP,
     minP,
+    presencePenalty,
+    frequencyPenalty,
+    repetitionPenalty,
+    biasTokens,
+    biasValues,
     seedLo,
     seedHi,
     logprobs,

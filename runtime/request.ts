@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { KVRM } from "../ffi/mod.ts";
 import { InvalidRequestError } from "./errors.ts";
 import type { Submission } from "./protocol.ts";
 import type { GenerateRequest } from "./types.ts";
@@ -52,6 +53,13 @@ export function checkRequest(
     // The library takes float32 and wants more than 0.
     topP: Math.max(1e-30, number("top_p", sampling.topP ?? defaults.topP ?? 1, Number.MIN_VALUE, 1)),
     minP: number("min_p", sampling.minP ?? defaults.minP ?? 0, 0, 1),
+    presencePenalty: number("presence_penalty", sampling.presencePenalty ?? 0, -2, 2),
+    frequencyPenalty: number("frequency_penalty", sampling.frequencyPenalty ?? 0, -2, 2),
+    repetitionPenalty: Math.max(
+      1e-30,
+      number("repetition_penalty", sampling.repetitionPenalty ?? 1, Number.MIN_VALUE, 10),
+    ),
+    ...checkBias(sampling.logitBias ?? [], limits),
     logprobs: optionalCount("logprobs", request.logprobs),
     promptLogprobs: optionalCount("prompt_logprobs", request.promptLogprobs),
     priority: integer("priority", request.priority ?? 0, -(2 ** 31), 2 ** 31 - 1),
@@ -64,6 +72,34 @@ export function checkRequest(
       const value = (seed + choice) % 2 ** 53;
       return { seedLo: value % 2 ** 32, seedHi: Math.floor(value / 2 ** 32) };
     },
+  };
+}
+
+function checkBias(
+  pairs: readonly (readonly [number, number])[],
+  { vocab }: RequestLimits,
+): { biasTokens: Int32Array; biasValues: Float32Array } {
+  if (pairs.length > KVRM.MAX_BIASES) {
+    throw new InvalidRequestError(
+      `logit_bias has ${pairs.length} tokens, wanted at most ${KVRM.MAX_BIASES}`,
+      "logit_bias",
+    );
+  }
+  const seen = new Set<number>();
+  for (const [token, bias] of pairs) {
+    if (!Number.isInteger(token) || token < 0 || token >= vocab || seen.has(token)) {
+      throw new InvalidRequestError(
+        `logit_bias contains the token id ${token}${seen.has(token) ? " twice" : ""}, ` +
+          `wanted different integers from 0 to ${vocab - 1}`,
+        "logit_bias",
+      );
+    }
+    number(`logit_bias of token ${token}`, bias, -100, 100, "logit_bias");
+    seen.add(token);
+  }
+  return {
+    biasTokens: Int32Array.from(pairs, ([token]) => token),
+    biasValues: Float32Array.from(pairs, ([, bias]) => bias),
   };
 }
 
@@ -100,10 +136,10 @@ function integer(name: string, value: number, low: number, high: number): number
   throw new InvalidRequestError(`${name} is ${value}, wanted an integer from ${low} to ${high}`, name);
 }
 
-function number(name: string, value: number, low: number, high: number): number {
+function number(name: string, value: number, low: number, high: number, param = name): number {
   if (value >= low && value <= high) return value;
   const from = low === Number.MIN_VALUE ? "more than 0" : `${low}`;
-  throw new InvalidRequestError(`${name} is ${value}, wanted a number from ${from} to ${high}`, name);
+  throw new InvalidRequestError(`${name} is ${value}, wanted a number from ${from} to ${high}`, param);
 }
 
 function randomSeed(): number {

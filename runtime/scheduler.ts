@@ -15,6 +15,8 @@ export interface SchedulerOptions {
   chunks: readonly number[];
   /** Prompt tokens per step at most while somebody decodes, so that a long prompt stalls nobody. */
   chunkWhileDecoding: number;
+  /** Edits of token states per step at most. */
+  edits: number;
   /** Widest sliding window when every layer has one, else 0: blocks behind it are let go. */
   window: number;
 }
@@ -38,6 +40,9 @@ export class StepPlan {
   segmentCount = 0;
   /** Rows of the chunk. */
   tokenCount = 0;
+  /** Edits of each slot's token state, `editCount` in all. [slots] */
+  readonly edits: Int32Array;
+  editCount = 0;
 
   constructor(slots: number) {
     this.sequences = new Array<Sequence | null>(slots).fill(null);
@@ -46,10 +51,11 @@ export class StepPlan {
     this.segmentSlots = new Int32Array(slots);
     this.segmentPositions = new Int32Array(slots);
     this.segmentCounts = new Int32Array(slots);
+    this.edits = new Int32Array(slots);
   }
 
   get empty(): boolean {
-    return this.decodeCount === 0 && this.segmentCount === 0;
+    return this.decodeCount === 0 && this.segmentCount === 0 && this.editCount === 0;
   }
 
   clear(step: number): void {
@@ -60,6 +66,8 @@ export class StepPlan {
     this.decodeCount = 0;
     this.segmentCount = 0;
     this.tokenCount = 0;
+    this.edits.fill(0);
+    this.editCount = 0;
   }
 }
 
@@ -82,6 +90,8 @@ export class Scheduler {
   chunkWhileDecoding: number;
   /** Prompt tokens per step at most, whatever else runs; may be changed between steps. */
   chunkLimit: number;
+  /** Edits per step at most, 1 or more; may be changed between steps. */
+  editLimit: number;
 
   constructor(pager: BlockPager, options: SchedulerOptions) {
     this.#pager = pager;
@@ -92,6 +102,7 @@ export class Scheduler {
     this.maps = new Array<BlockMap | null>(options.slots).fill(null);
     this.chunkWhileDecoding = options.chunkWhileDecoding;
     this.chunkLimit = options.chunks[options.chunks.length - 1]!;
+    this.editLimit = options.edits;
   }
 
   /** Queues a sequence. */
@@ -220,6 +231,7 @@ export class Scheduler {
     sequence.scheduled = computed;
     sequence.state = State.RUNNING;
     if (sequence.cachedTokens < 0) sequence.cachedTokens = computed;
+    sequence.adjustment?.enter(sequence.generated);
   }
 
   #leaveSlot(sequence: Sequence, lastStep: number): void {
@@ -235,6 +247,7 @@ export class Scheduler {
     const map = sequence.map!;
     if (!this.#pager.ensure(map, position + 1, position)) return false;
     this.#passWindow(sequence, position);
+    if (!this.#planEdits(plan, sequence)) return true; // its token has to wait for them
     plan.sequences[sequence.slot] = sequence;
     plan.samples[sequence.slot] = 1;
     plan.decodeSlots[plan.decodeCount++] = sequence.slot;
@@ -244,7 +257,9 @@ export class Scheduler {
   #planSegment(plan: StepPlan, sequence: Sequence): void {
     const position = sequence.scheduled;
     const left = sequence.length - position;
-    const count = Math.min(left, this.#room(plan));
+    let count = Math.min(left, this.#room(plan));
+    // Without all its edits it may not sample: the last token stays behind, to become a row of its own.
+    if (!this.#planEdits(plan, sequence) && count === left) count--;
     if (!this.#pager.ensure(sequence.map!, position + count, position)) return;
     this.#passWindow(sequence, position);
     const i = plan.segmentCount++;
@@ -254,6 +269,18 @@ export class Scheduler {
     plan.segmentPositions[i] = position;
     plan.segmentCounts[i] = count;
     plan.tokenCount += count;
+  }
+
+  /** Lets the step send what it can of the sequence's edits; whether they are all in with it. */
+  #planEdits(plan: StepPlan, sequence: Sequence): boolean {
+    const left = sequence.adjustment?.left ?? 0;
+    const count = Math.min(left, this.editLimit - plan.editCount);
+    if (count > 0) {
+      plan.sequences[sequence.slot] = sequence;
+      plan.edits[sequence.slot] = count;
+      plan.editCount += count;
+    }
+    return count === left;
   }
 
   #passWindow(sequence: Sequence, position: number): void {

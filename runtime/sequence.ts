@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { Adjustment } from "./adjustment.ts";
 import type { BlockMap } from "./kv/mod.ts";
 
 /** Where a sequence is in its life. */
@@ -19,6 +20,15 @@ export interface SequenceOptions {
   topK: number;
   topP: number;
   minP: number;
+  /** 0: off */
+  presencePenalty: number;
+  /** 0: off */
+  frequencyPenalty: number;
+  /** 1: off */
+  repetitionPenalty: number;
+  /** Different token ids, and what is added to their logits. [biases] */
+  biasTokens: Int32Array;
+  biasValues: Float32Array;
   seedLo: number;
   seedHi: number;
   /** 0: none; 1 + n: the token's and the n best. */
@@ -42,12 +52,17 @@ export class Sequence {
   readonly topK: number;
   readonly topP: number;
   readonly minP: number;
+  readonly presencePenalty: number;
+  readonly frequencyPenalty: number;
+  readonly repetitionPenalty: number;
   readonly seedLo: number;
   readonly seedHi: number;
   readonly logprobs: number;
   readonly promptLogprobs: number;
   readonly stopTokens: Int32Array;
   readonly priority: number;
+  /** What it wants of its slot's token state, or null when its logits stay as they are. */
+  readonly adjustment: Adjustment | null;
   parent: Sequence | null;
 
   state: number = State.WAITING;
@@ -75,6 +90,10 @@ export class Sequence {
     this.topK = options.topK;
     this.topP = options.topP;
     this.minP = options.minP;
+    this.presencePenalty = options.presencePenalty;
+    this.frequencyPenalty = options.frequencyPenalty;
+    this.repetitionPenalty = options.repetitionPenalty;
+    this.adjustment = Adjustment.of(options);
     this.seedLo = options.seedLo;
     this.seedHi = options.seedHi;
     this.logprobs = options.logprobs;

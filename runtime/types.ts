@@ -8,9 +8,12 @@
 export type KvMode = "kv-rm" | "static" | "paged";
 
 /** Storage type of the KV cache. */
-export type KvDtype = "f32" | "f16" | "bf16";
+export type KvDtype = "f32" | "f16" | "bf16" | "fp8";
 
-/** How tokens are drawn. Filters apply in the order temperature, top-k, top-p, min-p. */
+/**
+ * How tokens are drawn. Logits are changed by the repetition, frequency and presence penalties and the
+ * biases, in this order; filters then apply in the order temperature, top-k, top-p, min-p.
+ */
 export interface SamplingParams {
   /** 0 is greedy. Default: the model's generation_config, else 1. */
   temperature?: number;
@@ -20,6 +23,17 @@ export interface SamplingParams {
   topP?: number;
   /** Drop tokens below this share of the most probable one's probability, in [0, 1]; 0 is off. */
   minP?: number;
+  /** Subtracted from the logit of every token that the answer has, in [-2, 2]; 0 is off. */
+  presencePenalty?: number;
+  /** Subtracted from a token's logit once for each time that the answer has it, in [-2, 2]; 0 is off. */
+  frequencyPenalty?: number;
+  /**
+   * Divides the positive logits of tokens that prompt or answer have, and multiplies the negative ones, in
+   * (0, 10]; 1 is off.
+   */
+  repetitionPenalty?: number;
+  /** Pairs of a token id and what is added to its logit, in [-100, 100]; each token once, at most 1,024. */
+  logitBias?: readonly (readonly [token: number, bias: number])[];
   /** Same seed, prompt and parameters: same tokens. Default: a random one. An integer, 0 to 2^53 - 1. */
   seed?: number;
 }

@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { UNADJUSTED } from "../runtime/adjustment.ts";
 import { EngineHost } from "../runtime/host.ts";
 import type { LoopSink, Tops } from "../runtime/loop.ts";
 import type { ModelTables } from "../runtime/model/folder.ts";
@@ -95,6 +96,7 @@ export class Bench implements Disposable {
       topK: 0,
       topP: 1,
       minP: 0,
+      ...UNADJUSTED,
       seedLo: 0,
       seedHi: 0,
       logprobs: 1,

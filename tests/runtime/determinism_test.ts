@@ -31,6 +31,8 @@ interface Setting {
   bystanders: number;
   /** Every n-th turn the last runner is preempted, some times over; 0 is off. */
   preemptEvery: number;
+  /** Edits of token states per step. */
+  editLimit: number;
 }
 
 const MAX_CONTEXT = 256;
@@ -52,7 +54,21 @@ const request: fc.Arbitrary<Request> = fc.record({
     seedLo: fc.nat(),
     seedHi: fc.nat(1000),
     logprobs: fc.constantFrom(1, 4, 21),
-  }),
+    presencePenalty: fc.constantFrom(0, 0, 0, 1.5),
+    frequencyPenalty: fc.constantFrom(0, 0, 0, 0.4),
+    repetitionPenalty: fc.constantFrom(1, 1, 1, 1.3),
+    biases: fc.oneof(
+      fc.constant([]),
+      fc.uniqueArray(fc.tuple(fc.nat(VOCAB - 1), fc.integer({ min: -9, max: 9 })), {
+        maxLength: 30,
+        selector: ([token]) => token,
+      }),
+    ),
+  }).map(({ biases, ...rest }) => ({
+    ...rest,
+    biasTokens: Int32Array.from(biases, ([token]) => token),
+    biasValues: Float32Array.from(biases, ([, bias]) => bias),
+  })),
 });
 
 const setting: fc.Arbitrary<Setting> = fc.record({
@@ -67,6 +83,7 @@ const setting: fc.Arbitrary<Setting> = fc.record({
   fragment: fc.constantFrom(0, 3, 5),
   bystanders: fc.nat(4),
   preemptEvery: fc.constantFrom(0, 7, 16),
+  editLimit: fc.constantFrom(3, 40, 1024),
 });
 
 type Loaded = Awaited<ReturnType<typeof loadModelTables>>;
@@ -97,6 +114,7 @@ function open(model: Loaded, on: Setting): Bench {
   );
   bench.host.scheduler.chunkLimit = on.chunkLimit;
   bench.host.scheduler.chunkWhileDecoding = on.chunkWhileDecoding;
+  bench.host.scheduler.editLimit = on.editLimit;
   return bench;
 }
 
@@ -136,6 +154,7 @@ for (const name of ["llama3", "mistral", "qwen3", "llama-bf16"]) {
       fragment: 0,
       bystanders: 0,
       preemptEvery: 0,
+      editLimit: 1024,
     });
     let preemptions = 0;
     let reused = 0;
@@ -150,7 +169,9 @@ for (const name of ["llama3", "mistral", "qwen3", "llama-bf16"]) {
           const bystanders = Array.from(
             { length: on.bystanders },
             (_, i) =>
-              together.sequence(Array.from({ length: 20 + 31 * i }, (_, j) => (i + j * j) % VOCAB), 100),
+              together.sequence(Array.from({ length: 20 + 31 * i }, (_, j) => (i + j * j) % VOCAB), 100, {
+                repetitionPenalty: i % 2 === 0 ? 1.5 : 1,
+              }),
           );
           const sequences = many.map((one) => together.sequence(one.prompt, one.maxTokens, one.sampling));
           const arrivals = [...bystanders, ...sequences];
