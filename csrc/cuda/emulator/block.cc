@@ -3,11 +3,12 @@
 #include <sys/mman.h>
 
 #include <algorithm>
-#include <boost/context/detail/fcontext.hpp>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <string>
+
+#include "fiber.h"
 
 #if defined(__SANITIZE_ADDRESS__)
 #include <sanitizer/common_interface_defs.h>
@@ -15,14 +16,14 @@
 
 namespace kvrm::cuda::emulator {
 
-namespace context = boost::context::detail;
-
 constinit thread_local Lane* current = nullptr;
 
 namespace {
 
 constexpr size_t kStackBytes = 128 << 10;
 constexpr size_t kGuardBytes = 4 << 10;
+constexpr size_t kStackColours = 128;
+constexpr size_t kStackColourBytes = 5 * 64;
 
 // AddressSanitizer must know which stack it looks at.
 inline void BeforeSwitch([[maybe_unused]] void** save, [[maybe_unused]] const void* bottom,
@@ -45,19 +46,16 @@ std::string Name(const Where& where) {
 
 }  // namespace
 
-struct FiberEntry {
-  // The fiber of a lane: runs the thread of one block after another.
-  static void Run(context::transfer_t from) {
-    Lane& lane = *static_cast<Lane*>(from.data);
-    Block& block = *lane.block;
-    block.scheduler_ = from.fctx;
-    AfterSwitch(nullptr, &block.scheduler_stack_, &block.scheduler_stack_bytes_);
-    for (;;) {
-      Block::Main(lane);
-      block.Suspend(lane);
-    }
+// The fiber of a lane: runs its thread of one block after another.
+void Block::RunFiber() {
+  Lane& lane = *current;
+  Block& block = *lane.block;
+  AfterSwitch(nullptr, &block.scheduler_stack_, &block.scheduler_stack_bytes_);
+  for (;;) {
+    Main(lane);
+    block.Suspend(lane);
   }
-};
+}
 
 Block::Block() : lanes_(new Lane[kMaxThreads]), warps_(new Warp[kMaxThreads / kWarp]) {}
 
@@ -81,7 +79,9 @@ void Block::AddFibers(uint32_t threads) {
     lane.rank = fibers_;
     lane.stack = stack;
     lane.stack_bytes = kStackBytes;
-    lane.context = context::make_fcontext(static_cast<char*>(stack) + kStackBytes, kStackBytes, &FiberEntry::Run);
+    // Tops at different places of their pages: caches would hold few of them otherwise.
+    const size_t used = kStackBytes - fibers_ % kStackColours * kStackColourBytes;
+    lane.context = MakeFiber(static_cast<char*>(stack) + used, used, &Block::RunFiber);
     warps_[fibers_ / kWarp].lanes = &lanes_[fibers_ / kWarp * kWarp];
   }
 }
@@ -101,13 +101,13 @@ void Block::RunLane(Lane& lane) {
   current = &lane;
   void* fake = nullptr;
   BeforeSwitch(&fake, lane.stack, lane.stack_bytes);
-  lane.context = context::jump_fcontext(lane.context, &lane).fctx;
+  SwitchFiber(&scheduler_, lane.context);
   AfterSwitch(fake, nullptr, nullptr);
 }
 
 void Block::Suspend(Lane& lane) {
   BeforeSwitch(&lane.fake_stack, scheduler_stack_, scheduler_stack_bytes_);
-  scheduler_ = context::jump_fcontext(scheduler_, nullptr).fctx;
+  SwitchFiber(&lane.context, scheduler_);
   AfterSwitch(lane.fake_stack, &scheduler_stack_, &scheduler_stack_bytes_);
 }
 

@@ -56,7 +56,7 @@ class Block {
 
  private:
   static void Main(Lane& lane);
-  friend struct FiberEntry;
+  static void RunFiber();
 
   void AddFibers(uint32_t threads);
   void Start(const Kernel& kernel, uint3 index);

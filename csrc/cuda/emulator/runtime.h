@@ -13,6 +13,8 @@
 
 #include "vector_types.h"
 
+#define CUDART_VERSION 13000
+
 enum cudaError {
   cudaSuccess = 0,
   cudaErrorInvalidValue = 1,
