@@ -228,14 +228,7 @@ __global__ void __launch_bounds__(kThreads) AttendGeneric(StepView step, Attenti
       AttendRows<T>(step, args, unit, work, partial, row, rows, tiles, control);
     }
     if (!partial) continue;
-    __threadfence();
-    __syncthreads();
-    if (threadIdx.x == 0) {
-      uint32_t* arrivals = args.arrivals + work.unit * step.kv_heads + work.kv_head;
-      control.merge = atomicAdd(arrivals, 1u) + 1 == splits;
-      if (control.merge) *arrivals = 0;
-      __threadfence();
-    }
+    if (threadIdx.x == 0) control.merge = ArriveAtRow(step, args, work, splits);
     __syncthreads();
     if (control.merge) MergeSplits(step, args, work, threadIdx.x, kThreads);
   }

@@ -18,6 +18,17 @@ __device__ __forceinline__ void StoreOut(const AttentionArgs& args, uint64_t ind
   }
 }
 
+// The same for two neighbours; index is even.
+__device__ __forceinline__ void StoreOut2(const AttentionArgs& args, uint64_t index, float x, float y) {
+  if (args.out_dtype == KVRM_F32) {
+    *reinterpret_cast<float2*>(static_cast<float*>(args.out) + index) = make_float2(x, y);
+  } else if (args.out_dtype == KVRM_F16) {
+    *reinterpret_cast<uint32_t*>(static_cast<f16_t*>(args.out) + index) = Pack2<f16_t>(x, y);
+  } else {
+    *reinterpret_cast<uint32_t*>(static_cast<bf16_t*>(args.out) + index) = Pack2<bf16_t>(x, y);
+  }
+}
+
 // The same for four neighbours; index is a multiple of 4.
 __device__ __forceinline__ void StoreOut4(const AttentionArgs& args, uint64_t index, const float (&value)[4]) {
   if (args.out_dtype == KVRM_F32) {
@@ -30,6 +41,18 @@ __device__ __forceinline__ void StoreOut4(const AttentionArgs& args, uint64_t in
     *reinterpret_cast<uint2*>(static_cast<bf16_t*>(args.out) + index) =
         make_uint2(Pack2<bf16_t>(value[0], value[1]), Pack2<bf16_t>(value[2], value[3]));
   }
+}
+
+// By one thread, after a barrier that follows the writes of a split's partial result. True: it is the last of
+// the row's splits, and after one more barrier the block may read all of them.
+__device__ __forceinline__ bool ArriveAtRow(const StepView& step, const AttentionArgs& args, const Work& work,
+                                            uint32_t splits) {
+  uint32_t* arrivals = args.arrivals + work.unit * step.kv_heads + work.kv_head;
+  __threadfence();
+  if (atomicAdd(arrivals, 1u) + 1 != splits) return false;
+  __threadfence();
+  *arrivals = 0;
+  return true;
 }
 
 // Merges the partial results of a decode unit and KV head into out: threads [0, threads) take the elements

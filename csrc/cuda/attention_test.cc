@@ -102,5 +102,22 @@ TEST(AttentionMatchesFloat64WithPlainArithmetic) {
   }
 }
 
+TEST(AttentionMatchesFloat64OnTensorCores) {
+  std::mt19937 random(2);
+  uint32_t seed = 0;
+  for (const uint32_t dtype : {KVRM_F16, KVRM_BF16, KVRM_F8_E4M3}) {
+    for (const uint32_t dim : {64u, 80u, 96u, 128u, 256u}) {
+      Shape shape;
+      shape.kv_dtype = dtype;
+      shape.head_dim = dim;
+      shape.group = 1u << random() % 4;
+      shape.block_tokens = 16u << random() % 3;
+      shape.window = random() % 2 == 0 ? 0 : 1 + random() % 400;
+      CheckAgainstFloat64(shape, Batch(random, 3, 1025, shape.group), static_cast<Scatter>(seed % 3), seed);
+      ++seed;
+    }
+  }
+}
+
 }  // namespace
 }  // namespace kvrm::cuda

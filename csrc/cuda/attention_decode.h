@@ -1,0 +1,327 @@
+// attention_decode.h - decoding rows on tensor cores. A block has four warps that compute and one that plans.
+// The 64-token tiles of a split go to the four warps by turns; each copies its own tiles, in chunks of 16
+// tokens of K or of V, into a ring of its own that nobody else waits for, and goes on to the next piece of
+// work before the block has finished this one. The tiles of a round meet in shared memory and merge in
+// ascending order.
+#ifndef KVRM_CUDA_ATTENTION_DECODE_H_
+#define KVRM_CUDA_ATTENTION_DECODE_H_
+
+#include "attention_merge.h"
+#include "attention_mma.h"
+#include "attention_plan.h"
+
+namespace kvrm::cuda {
+
+inline constexpr uint32_t kWarps = 4;                   // that compute
+inline constexpr uint32_t kThreads = 32 * kWarps + 32;  // with the one that plans
+inline constexpr uint32_t kDecodeRows = 16;             // query rows at most: one m16 tile
+
+struct DecodeControl {
+  Piece pieces[kPieces];
+  uint32_t blocks[kPieces][32];
+  Work merge;       // of the split that arrived last
+  uint32_t merges;  // it completed its row
+};
+
+// Dynamic shared memory, G heads per KV head; offsets in bytes.
+template <uint32_t D, class Kv, uint32_t kDepth>
+struct DecodeShared {
+  using Shape = Geometry<D, Kv>;
+  static constexpr uint32_t kRing = kDepth * Shape::kChunkBytes;  // of one warp
+  static constexpr uint32_t kPart = kWarps * kRing;               // [kWarps][G][kPartRow] f32: a round's tiles
+  static constexpr uint32_t kPartRow = D + 8;                     // floats: neighbouring rows in other banks
+  KVRM_HD explicit DecodeShared(uint32_t group)
+      : total(kPart + kWarps * group * kPartRow * 4),
+        stats(total + group * D * 4),
+        totals(stats + kWarps * group * 8),
+        query((totals + 2 * group * 8 + 15) / 16 * 16),
+        query_bytes((group + 1) * Shape::kQStride),
+        control(query + kPieces * query_bytes),
+        end(control + static_cast<uint32_t>(sizeof(DecodeControl))) {}
+  uint32_t total;        // [G][D] f32: the split so far
+  uint32_t stats;        // [kWarps][G] SoftmaxStat of the round's tiles
+  uint32_t totals;       // [2][G] of the split so far, by turns
+  uint32_t query;        // [kPieces][G rows of q, one of zeros]
+  uint32_t query_bytes;  // of a piece
+  uint32_t control;
+  uint32_t end;
+};
+
+// A warp's copies: a ring of chunks, kDepth - 1 of them under way.
+template <uint32_t D, class Kv, uint32_t kDepth>
+class ChunkRing {
+ public:
+  using Shape = Geometry<D, Kv>;
+
+  __device__ ChunkRing(const StepView& step, const DecodeControl& control, uint8_t* ring, uint32_t warp, uint32_t lane)
+      : step_(step), control_(control), ring_(ring), warp_(warp), lane_(lane), tile_(warp) {}
+
+  // Fills the ring as far as pieces up to `piece` + 1 go. All lanes are done with what they have taken.
+  __device__ __forceinline__ void Fill(uint32_t piece) {
+    while (issued_ - taken_ < kDepth - 1 && Issue(piece)) {
+    }
+  }
+
+  // The next chunk, once it is there; starts another copy in the place of the chunk taken before, which all
+  // lanes have read by the time they call this.
+  __device__ __forceinline__ const uint8_t* Take(uint32_t piece) {
+    if (issued_ - taken_ == kDepth - 1) {
+      CpAsyncWait<kDepth - 2>();
+    } else {
+      CpAsyncWait<0>();
+    }
+    __syncwarp();
+    const uint8_t* chunk = ring_ + taken_ % kDepth * Shape::kChunkBytes;
+    ++taken_;
+    Issue(piece);
+    return chunk;
+  }
+
+ private:
+  // Starts the copy of the next chunk. False: the planned pieces have no more.
+  __device__ __forceinline__ bool Issue(uint32_t piece) {
+    const Piece* work = &control_.pieces[piece_ % kPieces];
+    while (chunk_ == 0 && tile_ >= work->tiles) {
+      if (piece_ > piece || work->tiles == 0) return false;
+      ++piece_;
+      tile_ = (warp_ + piece_) % kWarps;
+      work = &control_.pieces[piece_ % kPieces];
+    }
+    const uint32_t from_first = tile_ * kTileTokens + chunk_ % kTileChunks * kChunkTokens;  // of the piece
+    const uint32_t token = work->token + from_first;
+    const uint64_t block = control_.blocks[piece_ % kPieces][from_first / step_.block_tokens];
+    const uint8_t* from =
+        step_.pool + block * step_.block_bytes + work->keys + token % step_.block_tokens * Shape::kRowBytes;
+    if (chunk_ >= kTileChunks) from += ValueDistance(step_);
+    CopyRows(from, ring_ + issued_ % kDepth * Shape::kChunkBytes, token, work->first, work->last);
+    CpAsyncCommit();
+    ++issued_;
+    if (++chunk_ == 2 * kTileChunks) {
+      chunk_ = 0;
+      tile_ += kWarps;
+    }
+    return true;
+  }
+
+  // 16 rows that lie one after the other; zeros in the place of those outside [first, last].
+  __device__ __forceinline__ void CopyRows(const uint8_t* from, uint8_t* to, uint32_t token, uint32_t first,
+                                           uint32_t last) {
+    constexpr uint32_t kRowUnits = Shape::kRowBytes / 16, kUnits = kChunkTokens * kRowUnits;
+    const bool all = token >= first && token + kChunkTokens - 1 <= last;
+    KVRM_UNROLL
+    for (uint32_t i = 0; i < (kUnits + 31) / 32; ++i) {
+      const uint32_t unit = lane_ + i * 32;
+      if (kUnits % 32 != 0 && unit >= kUnits) break;
+      const uint32_t row = unit / kRowUnits;
+      const bool valid = all || (token + row >= first && token + row <= last);
+      CpAsync16(to + row * Shape::kStride + unit % kRowUnits * 16, from + unit * 16, valid);
+    }
+  }
+
+  const StepView& step_;
+  const DecodeControl& control_;
+  uint8_t* ring_;
+  uint32_t warp_, lane_;
+  uint32_t issued_ = 0, taken_ = 0;        // chunks
+  uint32_t piece_ = 0, tile_, chunk_ = 0;  // the next one to copy; chunks of V follow K's
+};
+
+template <uint32_t D, class Kv, uint32_t kDepth>
+class DecodeBlock {
+ public:
+  using Shape = Geometry<D, Kv>;
+  using Shared = DecodeShared<D, Kv, kDepth>;
+
+  __device__ DecodeBlock(const StepView& step, const AttentionArgs& args)
+      : step_(step),
+        args_(args),
+        group_(step.heads / step.kv_heads),
+        at_(group_),
+        shared_(DynamicShared<uint8_t>()),
+        control_(*reinterpret_cast<DecodeControl*>(shared_ + at_.control)),
+        warp_(threadIdx.x / 32),
+        lane_(threadIdx.x % 32) {}
+
+  // Works until the counter has no more numbers; `number` is the first.
+  __device__ __forceinline__ void Run(const WorkList& list, uint32_t number) {
+    Planner planner(step_, args_, list, number);
+    ChunkRing<D, Kv, kDepth> ring(step_, control_, shared_ + warp_ * Shared::kRing, warp_, lane_);
+    ClearZeroRows();
+    if (warp_ == kWarps) {
+      if (lane_ == 0) control_.merges = 0;
+      Plan(planner, 0);
+      Plan(planner, 1);
+    }
+    __syncthreads();
+    uint32_t piece = 0;
+    bool arrives = false;  // the planning warp's: the piece before ended a split of several
+    Work arrival = {};
+    uint32_t splits = 0;
+    for (;; ++piece) {
+      const Piece& work = control_.pieces[piece % kPieces];
+      const uint32_t tiles = work.tiles;
+      if (tiles == 0) break;
+      for (uint32_t round = 0; round * kWarps < tiles; ++round) {
+        if (warp_ < kWarps) {
+          if (round == 0) ring.Fill(piece);
+          const uint32_t tile = round * kWarps + (warp_ + piece) % kWarps;
+          if (tile < tiles) Tile(work, ring, piece, tile);
+        } else if (round == 0) {
+          if (arrives) Arrive(arrival, splits);
+          arrives = work.ends != 0 && work.splits > 1;
+          arrival = work.work;
+          splits = work.splits;
+          Plan(planner, piece + 2);
+        }
+        __syncthreads();
+        if (warp_ < kWarps) {
+          MergeRound(work, round, tiles);
+          if (round == 0 && control_.merges != 0) MergeSplits(step_, args_, control_.merge, threadIdx.x, 32 * kWarps);
+        }
+        __syncthreads();
+        if (round == 0 && threadIdx.x == 32 * kWarps) control_.merges = 0;
+      }
+    }
+    if (warp_ == kWarps && arrives) Arrive(arrival, splits);
+    __syncthreads();
+    if (warp_ < kWarps && control_.merges != 0) MergeSplits(step_, args_, control_.merge, threadIdx.x, 32 * kWarps);
+  }
+
+ private:
+  // Rows of a query fragment beyond G are read from one row of zeros.
+  __device__ __forceinline__ void ClearZeroRows() {
+    for (uint32_t i = threadIdx.x; i < kPieces * Shape::kQStride / 16; i += kThreads) {
+      const uint32_t piece = i / (Shape::kQStride / 16), unit = i % (Shape::kQStride / 16);
+      uint8_t* row = shared_ + at_.query + piece * at_.query_bytes + group_ * Shape::kQStride;
+      *reinterpret_cast<uint4*>(row + unit * 16) = make_uint4(0, 0, 0, 0);
+    }
+  }
+
+  // By the planning warp: piece number `piece` and its q.
+  __device__ __forceinline__ void Plan(Planner& planner, uint32_t piece) {
+    Piece& work = control_.pieces[piece % kPieces];
+    planner.Next(work, control_.blocks[piece % kPieces], lane_);
+    __syncwarp();
+    if (work.tiles == 0) return;
+    const float* q = args_.q + (uint64_t{work.row} * step_.heads + work.work.kv_head * group_) * D;
+    uint8_t* to = shared_ + at_.query + piece % kPieces * at_.query_bytes;
+    for (uint32_t i = lane_; i < group_ * D / 4; i += 32) {
+      const uint32_t row = i / (D / 4), n = i % (D / 4) * 4;
+      const float4 x = *reinterpret_cast<const float4*>(q + i * 4);
+      uint8_t* at = to + row * Shape::kQStride;
+      using T = typename Shape::T;
+      *reinterpret_cast<uint32_t*>(at + QueryPlace<D, Kv>(n) * 2) = Pack2<T>(x.x, x.y);
+      *reinterpret_cast<uint32_t*>(at + QueryPlace<D, Kv>(n + 2) * 2) = Pack2<T>(x.z, x.w);
+    }
+  }
+
+  // By the planning warp: a split's partial result is in memory, and a barrier passed since.
+  __device__ __forceinline__ void Arrive(const Work& work, uint32_t splits) {
+    if (lane_ == 0 && ArriveAtRow(step_, args_, work, splits)) {
+      control_.merge = work;
+      control_.merges = 1;
+    }
+    __syncwarp();
+  }
+
+  // One tile by one warp: its sums into part and stats.
+  __device__ __forceinline__ void Tile(const Piece& work, ChunkRing<D, Kv, kDepth>& ring, uint32_t piece,
+                                       uint32_t tile) {
+    const uint32_t halves = group_ > 8 ? 2 : 1;
+    float s[8][4];
+    {
+      QueryFragments<D> q;
+      const uint32_t row = lane_ / 8 % 2 * 8 + lane_ % 8;
+      LoadQuery<D>(q, shared_ + at_.query + piece % kPieces * at_.query_bytes +
+                          (row < group_ ? row : group_) * Shape::kQStride + lane_ / 16 * 16);
+      KVRM_UNROLL
+      for (uint32_t c = 0; c < kTileChunks; ++c) {
+        ScoreChunk<D, Kv>(q, ring.Take(piece), lane_, s[2 * c], s[2 * c + 1]);
+      }
+    }
+    const uint32_t token = work.token + tile * kTileTokens;
+    const Seen one = SeenOfTile(work.last, args_.window, token);
+    const Seen seen[2] = {one, one};
+    SoftmaxStat stat[2];
+    SoftmaxTile(s, args_.scale, seen, one.first <= 0 && one.last >= static_cast<int32_t>(kTileTokens) - 1, halves,
+                lane_, stat);
+    ValueSum<D> sum = {};
+    KVRM_UNROLL
+    for (uint32_t c = 0; c < kTileChunks; ++c) {
+      uint32_t p[4];
+      PackChunk<typename Shape::T>(s[2 * c], s[2 * c + 1], p);
+      ValueChunk<D, Kv, D>(sum, p, ring.Take(piece), lane_);
+    }
+    float* part = reinterpret_cast<float*>(shared_ + Shared::kPart) + tile % kWarps * group_ * Shared::kPartRow;
+    SoftmaxStat* stats = reinterpret_cast<SoftmaxStat*>(shared_ + at_.stats) + tile % kWarps * group_;
+    KVRM_UNROLL
+    for (uint32_t h = 0; h < 2; ++h) {
+      const uint32_t row = lane_ / 4 + 8 * h;
+      if (row >= group_) break;
+      if (lane_ % 4 == 0) stats[row] = stat[h];
+      ForPairs<Shape::kFp8>(sum, h, lane_, [&](uint32_t n, float x, float y) {
+        *reinterpret_cast<float2*>(part + row * Shared::kPartRow + n) = make_float2(x, y);
+      });
+    }
+  }
+
+  // By the computing warps: the tiles of a round join the split; the last round's result goes to memory. A
+  // thread has the same elements in every round.
+  __device__ __forceinline__ void MergeRound(const Piece& work, uint32_t round, uint32_t tiles) {
+    const bool starts = round == 0 && work.starts != 0;
+    const bool ends = (round + 1) * kWarps >= tiles && work.ends != 0;
+    const uint32_t count = tiles - round * kWarps < kWarps ? tiles - round * kWarps : kWarps;
+    const float* part = reinterpret_cast<const float*>(shared_ + Shared::kPart);
+    float* total = reinterpret_cast<float*>(shared_ + at_.total);
+    const SoftmaxStat* stats = reinterpret_cast<const SoftmaxStat*>(shared_ + at_.stats);
+    SoftmaxStat* totals = reinterpret_cast<SoftmaxStat*>(shared_ + at_.totals);
+    const uint64_t head = uint64_t{work.row} * step_.heads + work.work.kv_head * group_;
+    const uint64_t index = PartialIndex(step_, work.work, work.work.split_first) * group_;
+    for (uint32_t e = threadIdx.x * 4; e < group_ * D; e += kWarps * 32 * 4) {
+      const uint32_t row = e / D;
+      float value[4] = {};
+      SoftmaxStat stat = EmptyStat();
+      if (!starts) {
+        const float4 so_far = *reinterpret_cast<const float4*>(total + e);
+        value[0] = so_far.x, value[1] = so_far.y, value[2] = so_far.z, value[3] = so_far.w;
+        stat = totals[turn_ * group_ + row];
+      }
+      for (uint32_t i = 0; i < count; ++i) {
+        const MergeFactors factors = MergePartial(stat, stats[i * group_ + row]);
+        const float4 x = *reinterpret_cast<const float4*>(part + (i * group_ + row) * Shared::kPartRow + e % D);
+        value[0] = MergeValue(value[0], x.x, factors);
+        value[1] = MergeValue(value[1], x.y, factors);
+        value[2] = MergeValue(value[2], x.z, factors);
+        value[3] = MergeValue(value[3], x.w, factors);
+      }
+      if (!ends) {
+        *reinterpret_cast<float4*>(total + e) = make_float4(value[0], value[1], value[2], value[3]);
+        if (e % D == 0) totals[(turn_ ^ 1) * group_ + row] = stat;
+      } else if (work.splits > 1) {
+        *reinterpret_cast<float4*>(args_.partial_acc + index * D + e) =
+            make_float4(value[0], value[1], value[2], value[3]);
+        if (e % D == 0)
+          *reinterpret_cast<float2*>(args_.partial_stat + (index + row) * 2) = make_float2(stat.max, stat.sum);
+      } else {
+        SoftmaxStat all = EmptyStat();
+        const MergeFactors factors = MergePartial(all, stat);
+        const float inverse = Div(1.0f, all.sum);
+        for (float& v : value) v = Mul(MergeValue(0.0f, v, factors), inverse);
+        StoreOut4(args_, head * D + e, value);
+      }
+    }
+    turn_ ^= 1;
+  }
+
+  const StepView& step_;
+  const AttentionArgs& args_;
+  const uint32_t group_;
+  const Shared at_;
+  uint8_t* shared_;
+  DecodeControl& control_;
+  const uint32_t warp_, lane_;
+  uint32_t turn_ = 0;
+};
+
+}  // namespace kvrm::cuda
+#endif  // KVRM_CUDA_ATTENTION_DECODE_H_

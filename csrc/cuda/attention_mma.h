@@ -1,0 +1,237 @@
+// attention_mma.h - one tile of attention on tensor cores, for a warp: 16 query rows, 64 tokens.
+//
+// A warp's scores and probabilities are C fragments of m16n8k16: lane l has rows l / 4 and l / 4 + 8, and of
+// each 8 tokens the two at l % 4 * 2. The order of every sum of a row, which no neighbour can change:
+//   score   one chain over D in steps of 16, then times the scale
+//   sum     of the unrounded p: each of the row's four lanes its tokens in ascending order, then
+//           lane + lane ^ 1, then + lane ^ 2
+//   p v     one chain over the tile's tokens in steps of 16, p rounded to the product's type
+//
+// FP8 becomes F16 on the way from shared memory to the fragments, exactly. ldmatrix moves pairs of bytes, so
+// a lane gets four neighbouring dims where a 16-bit fragment has two and two: within 16 dims K's order of k is
+// {4 t, 4 t + 1} for t = 0..3, then {4 t + 2, 4 t + 3}, and q is stored in that order; of V one n tile has the
+// even dims of 16 and the next one the odd.
+#ifndef KVRM_CUDA_ATTENTION_MMA_H_
+#define KVRM_CUDA_ATTENTION_MMA_H_
+
+#include <type_traits>
+
+#include "attention_walk.h"
+
+namespace kvrm::cuda {
+
+inline constexpr uint32_t kChunkTokens = 16;  // what one copy brings: it never straddles a block
+inline constexpr uint32_t kTileChunks = kTileTokens / kChunkTokens;
+
+// Rows of K, V and q in shared memory are an odd number of 16-byte units apart, so that the eight rows of a
+// matrix lie in different banks.
+constexpr uint32_t OddUnits(uint32_t bytes) { return (bytes / 16 | 1) * 16; }
+
+// D elements of Kv; a warp computes kValueDims of the result's.
+template <uint32_t D, class Kv>
+struct Geometry {
+  static constexpr bool kFp8 = std::is_same_v<Kv, fp8_t>;
+  using T = std::conditional_t<std::is_same_v<Kv, bf16_t>, bf16_t, f16_t>;  // of the products
+  static constexpr uint32_t kRowBytes = D * sizeof(Kv);
+  static constexpr uint32_t kStride = OddUnits(kRowBytes);
+  static constexpr uint32_t kChunkBytes = kChunkTokens * kStride;
+  static constexpr uint32_t kQStride = OddUnits(D * 2);
+  static constexpr uint32_t kSteps = D / 16;
+  static_assert(D % 16 == 0 && kRowBytes % 16 == 0);
+};
+
+// Element of a row of q in shared memory that holds dim n.
+template <uint32_t D, class Kv>
+KVRM_HD uint32_t QueryPlace(uint32_t n) {
+  if (!Geometry<D, Kv>::kFp8) return n;
+  return (n & ~15u) | (n & 2) << 2 | (n >> 1 & 6) | (n & 1);
+}
+
+// The lane's row of the four matrices of ldmatrix, as an offset in bytes from their first row. kRowsFirst: the
+// first two matrices are rows 0..7 and 8..15 of one 16-byte column, else one row of two columns.
+template <bool kRowsFirst>
+KVRM_HD uint32_t MatrixRow(uint32_t lane, uint32_t stride) {
+  const uint32_t low = lane / 8 % 2, high = lane / 16;
+  const uint32_t row = (kRowsFirst ? low : high) * 8 + lane % 8;
+  return row * stride + (kRowsFirst ? high : low) * 16;
+}
+
+// b0 b1 b2 b3 to b0 b2 b1 b3.
+KVRM_HD uint32_t SwapMiddleBytes(uint32_t x) {
+#ifdef __CUDA_ARCH__
+  return __byte_perm(x, 0, 0x3120);
+#else
+  return (x & 0xff0000ffu) | (x >> 8 & 0xff00u) | (x << 8 & 0xff0000u);
+#endif
+}
+
+template <uint32_t D>
+struct QueryFragments {
+  uint32_t a[D / 16][4];
+};
+
+// q: the first of 16 rows in shared memory; row_of(r): where row r lies.
+template <uint32_t D>
+__device__ __forceinline__ void LoadQuery(QueryFragments<D>& q, const uint8_t* lane_row) {
+  KVRM_UNROLL
+  for (uint32_t k = 0; k < D / 16; ++k) LdMatrixX4(q.a[k], lane_row + k * 32);
+}
+
+// Scores of 16 tokens: s[0] the first 8. keys: their first row in shared memory.
+template <uint32_t D, class Kv>
+__device__ __forceinline__ void ScoreChunk(const QueryFragments<D>& q, const uint8_t* keys, uint32_t lane,
+                                           float (&s0)[4], float (&s1)[4]) {
+  using G = Geometry<D, Kv>;
+  KVRM_UNROLL
+  for (uint32_t i = 0; i < 4; ++i) s0[i] = s1[i] = 0.0f;
+  if constexpr (!G::kFp8) {
+    const uint8_t* row = keys + MatrixRow<false>(lane, G::kStride);
+    KVRM_UNROLL
+    for (uint32_t k = 0; k < G::kSteps; ++k) {
+      uint32_t r[4];
+      LdMatrixX4(r, row + k * 32);
+      MmaM16N8K16<typename G::T>(s0, q.a[k], {r[0], r[1]});
+      MmaM16N8K16<typename G::T>(s1, q.a[k], {r[2], r[3]});
+    }
+  } else {
+    KVRM_UNROLL
+    for (uint32_t k = 0; k < G::kSteps; k += 2) {
+      const bool pair = k + 1 < G::kSteps;  // else the last two matrices repeat the first
+      uint32_t r[4], b0[2], b1[2];
+      LdMatrixX4(r, keys + MatrixRow<true>(pair ? lane : lane % 16, G::kStride) + k * 16);
+      Fp8x4ToHalf<f16_t>(r[0], b0);
+      Fp8x4ToHalf<f16_t>(r[1], b1);
+      MmaM16N8K16<f16_t>(s0, q.a[k], b0);
+      MmaM16N8K16<f16_t>(s1, q.a[k], b1);
+      if (!pair) break;
+      Fp8x4ToHalf<f16_t>(r[2], b0);
+      Fp8x4ToHalf<f16_t>(r[3], b1);
+      MmaM16N8K16<f16_t>(s0, q.a[k + 1], b0);
+      MmaM16N8K16<f16_t>(s1, q.a[k + 1], b1);
+    }
+  }
+}
+
+// The tokens of a tile that a row sees: [first, last], counted from the tile's first token.
+struct Seen {
+  int32_t first;
+  int32_t last;
+};
+
+KVRM_HD Seen SeenOfTile(uint32_t position, uint32_t window, uint32_t token) {
+  return {static_cast<int32_t>(FirstVisible(position, window)) - static_cast<int32_t>(token),
+          static_cast<int32_t>(position) - static_cast<int32_t>(token)};
+}
+
+// Scores become p. seen[h], stat[h]: of row lane / 4 + 8 h. all: every row sees the whole tile. halves: 1 when
+// rows 8..15 are not there, whose p become 0.
+__device__ __forceinline__ void SoftmaxTile(float (&s)[8][4], float scale, const Seen (&seen)[2], bool all,
+                                            uint32_t halves, uint32_t lane, SoftmaxStat (&stat)[2]) {
+  KVRM_UNROLL
+  for (uint32_t h = 0; h < 2; ++h) {
+    stat[h] = EmptyStat();
+    if (h >= halves) {
+      KVRM_UNROLL
+      for (uint32_t j = 0; j < 8; ++j) s[j][2] = s[j][3] = 0.0f;
+      continue;
+    }
+    float max = -INFINITY;
+    KVRM_UNROLL
+    for (uint32_t j = 0; j < 8; ++j) {
+      KVRM_UNROLL
+      for (uint32_t i = 2 * h; i < 2 * h + 2; ++i) {
+        const int32_t token = static_cast<int32_t>(j * 8 + lane % 4 * 2 + i % 2);
+        const bool visible = all || (token >= seen[h].first && token <= seen[h].last);
+        s[j][i] = visible ? Mul(s[j][i], scale) : -INFINITY;
+        max = s[j][i] > max ? s[j][i] : max;
+      }
+    }
+    KVRM_UNROLL
+    for (uint32_t lanes = 1; lanes < 4; lanes *= 2) {
+      const float other = __shfl_xor_sync(~0u, max, static_cast<int>(lanes));
+      max = other > max ? other : max;
+    }
+    const float base = max == -INFINITY ? 0.0f : max;
+    float sum = 0.0f;
+    KVRM_UNROLL
+    for (uint32_t j = 0; j < 8; ++j) {
+      KVRM_UNROLL
+      for (uint32_t i = 2 * h; i < 2 * h + 2; ++i) {
+        s[j][i] = ExpF(Sub(s[j][i], base));
+        sum = Add(sum, s[j][i]);
+      }
+    }
+    KVRM_UNROLL
+    for (uint32_t lanes = 1; lanes < 4; lanes *= 2) {
+      sum = Add(sum, __shfl_xor_sync(~0u, sum, static_cast<int>(lanes)));
+    }
+    stat[h] = {max, sum};
+  }
+}
+
+// p of chunk c as the A fragment of a product.
+template <class T>
+__device__ __forceinline__ void PackChunk(const float (&s0)[4], const float (&s1)[4], uint32_t (&a)[4]) {
+  a[0] = Pack2<T>(s0[0], s0[1]);
+  a[1] = Pack2<T>(s0[2], s0[3]);
+  a[2] = Pack2<T>(s1[0], s1[1]);
+  a[3] = Pack2<T>(s1[2], s1[3]);
+}
+
+// The sum of p v over a tile, of kDims dims: acc[j] is n tile j.
+template <uint32_t kDims>
+struct ValueSum {
+  float acc[kDims / 8][4];
+};
+
+// Adds 16 tokens. values: their first row in shared memory, at the first of the kDims dims.
+template <uint32_t D, class Kv, uint32_t kDims>
+__device__ __forceinline__ void ValueChunk(ValueSum<kDims>& sum, const uint32_t (&p)[4], const uint8_t* values,
+                                           uint32_t lane) {
+  using G = Geometry<D, Kv>;
+  if constexpr (!G::kFp8) {
+    const uint8_t* row = values + MatrixRow<true>(lane, G::kStride);
+    KVRM_UNROLL
+    for (uint32_t j = 0; j < kDims / 8; j += 2) {
+      uint32_t r[4];
+      LdMatrixX4Trans(r, row + j * 16);
+      MmaM16N8K16<typename G::T>(sum.acc[j], p, {r[0], r[1]});
+      MmaM16N8K16<typename G::T>(sum.acc[j + 1], p, {r[2], r[3]});
+    }
+  } else {
+    KVRM_UNROLL
+    for (uint32_t j = 0; j < kDims / 8; j += 4) {
+      const bool pair = j + 2 < kDims / 8;
+      uint32_t r[4];
+      LdMatrixX4Trans(r, values + MatrixRow<true>(pair ? lane : lane % 16, G::kStride) + j * 8);
+      KVRM_UNROLL
+      for (uint32_t i = 0; i < (pair ? 2 : 1); ++i) {
+        uint32_t low[2], high[2];  // tokens 0..7 and 8..15: even dims, odd dims
+        Fp8x4ToHalf<f16_t>(SwapMiddleBytes(r[2 * i]), low);
+        Fp8x4ToHalf<f16_t>(SwapMiddleBytes(r[2 * i + 1]), high);
+        MmaM16N8K16<f16_t>(sum.acc[j + 2 * i], p, {low[0], high[0]});
+        MmaM16N8K16<f16_t>(sum.acc[j + 2 * i + 1], p, {low[1], high[1]});
+      }
+    }
+  }
+}
+
+// Calls visit(dim, x, y) for each pair of neighbouring dims of row lane / 4 + 8 half that the lane has.
+template <bool kFp8, uint32_t kDims, class Visit>
+__device__ __forceinline__ void ForPairs(const ValueSum<kDims>& sum, uint32_t half, uint32_t lane, Visit visit) {
+  KVRM_UNROLL
+  for (uint32_t j = 0; j < kDims / 8; j += 2) {
+    const float* even = &sum.acc[j][2 * half];
+    const float* odd = &sum.acc[j + 1][2 * half];
+    if constexpr (kFp8) {
+      visit(j * 8 + lane % 4 * 4, even[0], odd[0]);
+      visit(j * 8 + lane % 4 * 4 + 2, even[1], odd[1]);
+    } else {
+      visit(j * 8 + lane % 4 * 2, even[0], even[1]);
+      visit(j * 8 + 8 + lane % 4 * 2, odd[0], odd[1]);
+    }
+  }
+}
+
+}  // namespace kvrm::cuda
+#endif  // KVRM_CUDA_ATTENTION_MMA_H_

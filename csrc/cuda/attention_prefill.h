@@ -1,0 +1,269 @@
+// attention_prefill.h - rows of a segment on tensor cores: up to 64 query rows of one KV head over all that
+// they see. The planning warp copies K and V, 64 tokens at a time, by turns with the four others, which
+// share them. Two barriers a tile: K is copied while they work on V, V while they work on K.
+//
+// Up to head_dim 128 a warp has 16 query rows; above, 16 rows and half of the result's dims, two warps
+// computing the same scores, and the unit goes through in passes of 32 rows. A tile's sum of p v and the
+// split's so far are in registers; a thread's part of the total over splits lies in shared memory.
+#ifndef KVRM_CUDA_ATTENTION_PREFILL_H_
+#define KVRM_CUDA_ATTENTION_PREFILL_H_
+
+#include "attention_decode.h"
+
+namespace kvrm::cuda {
+
+// Dynamic shared memory; offsets in bytes.
+template <uint32_t D, class Kv>
+struct PrefillShared {
+  using Shape = Geometry<D, Kv>;
+  static constexpr uint32_t kParts = D > 128 ? 2 : 1;  // of the result's dims
+  static constexpr uint32_t kDims = D / kParts;
+  static constexpr uint32_t kRows = 16 * kWarps / kParts;  // of a pass
+  static constexpr uint32_t kKeys = kRows * Shape::kQStride;
+  static constexpr uint32_t kValues = kKeys + kTileTokens * Shape::kStride;
+  static constexpr uint32_t kTotals = kValues + kTileTokens * Shape::kStride;  // [kDims / 2][threads] f32
+  static constexpr uint32_t kEnd = kTotals + kDims / 2 * 32 * kWarps * 4;
+};
+
+template <uint32_t D, class Kv>
+class PrefillBlock {
+ public:
+  using Shape = Geometry<D, Kv>;
+  using Shared = PrefillShared<D, Kv>;
+
+  __device__ PrefillBlock(const StepView& step, const AttentionArgs& args)
+      : step_(step),
+        args_(args),
+        group_(step.heads / step.kv_heads),
+        shared_(DynamicShared<uint8_t>()),
+        warp_(threadIdx.x / 32),
+        lane_(threadIdx.x % 32) {}
+
+  // The rows of work's unit over its splits: into out, or, when partial, the one split's result into
+  // partial_acc and partial_stat. Ends with a barrier.
+  __device__ __forceinline__ void Run(const Work& work, bool partial) {
+    const AttentionUnit unit = step_.units[work.unit];
+    for (uint32_t row = 0; row < unit.rows * group_; row += Shared::kRows) Pass(unit, work, partial, row);
+  }
+
+ private:
+  using Dims = ValueSum<Shared::kDims>;
+
+  // Query rows [first_row, first_row + kRows) of the unit.
+  __device__ __forceinline__ void Pass(const AttentionUnit& unit, const Work& work, bool partial, uint32_t first_row) {
+    const uint32_t first = FirstVisible(unit.position, args_.window), last = unit.position + unit.rows - 1;
+    const uint32_t row0 = first_row + warp_ / Shared::kParts * 16 + lane_ / 4;  // the thread's, and row0 + 8
+    LoadQueries(unit, work, first_row);
+    if (warp_ == kWarps) {
+      copies_.blocks_first = 0xffffffffu;
+      CopyTile(unit, work, FirstToken(work.split_first, first), false);
+    }
+    SoftmaxStat row_stat[2] = {EmptyStat(), EmptyStat()};
+    float* totals = reinterpret_cast<float*>(shared_ + Shared::kTotals) + threadIdx.x;
+    for (uint32_t split = work.split_first; split <= work.split_last; ++split) {
+      Dims so_far = {};
+      SoftmaxStat split_stat[2] = {EmptyStat(), EmptyStat()};
+      const uint32_t end = (split + 1) * step_.split_tokens;
+      for (uint32_t token = FirstToken(split, first); token <= last && token < end; token += kTileTokens) {
+        __syncthreads();  // K is there; nobody reads V
+        float s[8][4];
+        SoftmaxStat stat[2];
+        if (warp_ < kWarps) {
+          Scores(unit, row0, token, s, stat);
+        } else {
+          CopyTile(unit, work, token, true);
+        }
+        __syncthreads();  // V is there; nobody reads K
+        if (warp_ < kWarps) {
+          Dims sum = {};
+          Values(s, sum);
+          Merge(sum, stat, split_stat, so_far);
+        } else {
+          const uint32_t next = token + kTileTokens;
+          if (next <= last && (next < end || split < work.split_last)) CopyTile(unit, work, next, false);
+        }
+      }
+      if (partial) {
+        if (warp_ < kWarps) StorePartial(unit, work, row0, so_far, split_stat);
+        break;
+      }
+      if (warp_ < kWarps) MergeTotals(so_far, split_stat, row_stat, totals, split == work.split_first);
+    }
+    if (!partial && warp_ < kWarps) StoreRows(unit, work, row0, row_stat, totals);
+    __syncthreads();
+  }
+
+  __device__ __forceinline__ uint32_t FirstToken(uint32_t split, uint32_t first) const {
+    const uint32_t begin = split * step_.split_tokens;
+    return first > begin ? first / kTileTokens * kTileTokens : begin;
+  }
+
+  // q of the pass, rounded; zeros in the rows beyond the unit's.
+  __device__ __forceinline__ void LoadQueries(const AttentionUnit& unit, const Work& work, uint32_t first_row) {
+    using T = typename Shape::T;
+    for (uint32_t i = threadIdx.x; i < Shared::kRows * (D / 4); i += kThreads) {
+      const uint32_t row = first_row + i / (D / 4), n = i % (D / 4) * 4;
+      float4 x = make_float4(0, 0, 0, 0);
+      if (row < unit.rows * group_) x = *reinterpret_cast<const float4*>(args_.q + Head(unit, work, row) * D + n);
+      uint8_t* at = shared_ + i / (D / 4) * Shape::kQStride;
+      *reinterpret_cast<uint32_t*>(at + QueryPlace<D, Kv>(n) * 2) = Pack2<T>(x.x, x.y);
+      *reinterpret_cast<uint32_t*>(at + QueryPlace<D, Kv>(n + 2) * 2) = Pack2<T>(x.z, x.w);
+    }
+  }
+
+  // The head's row of q and out, [R][H], that query row r of the unit is.
+  __device__ __forceinline__ uint64_t Head(const AttentionUnit& unit, const Work& work, uint32_t row) const {
+    return uint64_t{unit.row_first + row / group_} * step_.heads + work.kv_head * group_ + row % group_;
+  }
+
+  // By the planning warp: brings K or V of the tile at token and waits for it.
+  __device__ __forceinline__ void CopyTile(const AttentionUnit& unit, const Work& work, uint32_t token, bool value) {
+    const uint32_t first = FirstVisible(unit.position, args_.window), last = unit.position + unit.rows - 1;
+    const uint32_t block_first = token / step_.block_tokens, blocks = kTileTokens / step_.block_tokens;
+    if (copies_.blocks_first == 0xffffffffu || block_first + blocks > copies_.blocks_first + 32) {
+      const kvrm_slot& slot = step_.slot[unit.slot];
+      copies_.blocks_first = block_first;
+      copies_.block = WarpFindBlocks(step_.groups + slot.group_first, slot.group_count, block_first, lane_);
+    }
+    uint64_t offset = KeyOffset(step_, args_.layer, work.kv_head);
+    if (value) offset += ValueDistance(step_);
+    uint8_t* to = shared_ + (value ? Shared::kValues : Shared::kKeys);
+    constexpr uint32_t kRowUnits = Shape::kRowBytes / 16, kUnits = kChunkTokens * kRowUnits;
+    for (uint32_t c = 0; c < kTileChunks; ++c) {
+      const uint32_t at = token + c * kChunkTokens;
+      const uint32_t index = at / step_.block_tokens - copies_.blocks_first;
+      const uint64_t block = __shfl_sync(~0u, copies_.block, static_cast<int>(index));
+      const uint8_t* from =
+          step_.pool + block * step_.block_bytes + offset + at % step_.block_tokens * Shape::kRowBytes;
+      KVRM_UNROLL
+      for (uint32_t i = 0; i < (kUnits + 31) / 32; ++i) {
+        const uint32_t unit16 = lane_ + i * 32;
+        if (kUnits % 32 != 0 && unit16 >= kUnits) break;
+        const uint32_t row = unit16 / kRowUnits;
+        const bool valid = at + row >= first && at + row <= last;
+        CpAsync16(to + (c * kChunkTokens + row) * Shape::kStride + unit16 % kRowUnits * 16, from + unit16 * 16, valid);
+      }
+    }
+    CpAsyncCommit();
+    CpAsyncWait<0>();
+  }
+
+  // p and its statistics of the warp's 16 rows over the tile of K.
+  __device__ __forceinline__ void Scores(const AttentionUnit& unit, uint32_t row0, uint32_t token, float (&s)[8][4],
+                                         SoftmaxStat (&stat)[2]) const {
+    {
+      QueryFragments<D> q;
+      LoadQuery<D>(q,
+                   shared_ + warp_ / Shared::kParts * 16 * Shape::kQStride + MatrixRow<true>(lane_, Shape::kQStride));
+      KVRM_UNROLL
+      for (uint32_t c = 0; c < kTileChunks; ++c) {
+        ScoreChunk<D, Kv>(q, shared_ + Shared::kKeys + c * Shape::kChunkBytes, lane_, s[2 * c], s[2 * c + 1]);
+      }
+    }
+    // Rows beyond the unit's count as its last.
+    const uint32_t low = unit.position, high = unit.position + unit.rows - 1;
+    Seen seen[2];
+    KVRM_UNROLL
+    for (uint32_t h = 0; h < 2; ++h) {
+      const uint32_t position = low + (row0 + 8 * h) / group_;
+      seen[h] = SeenOfTile(position < high ? position : high, args_.window, token);
+    }
+    const bool all = token + kTileTokens - 1 <= low && token >= FirstVisible(high, args_.window);
+    SoftmaxTile(s, args_.scale, seen, all, 2, lane_, stat);
+  }
+
+  // The warp's dims of p v.
+  __device__ __forceinline__ void Values(const float (&s)[8][4], Dims& sum) const {
+    const uint8_t* values = shared_ + Shared::kValues + warp_ % Shared::kParts * Shared::kDims * sizeof(Kv);
+    KVRM_UNROLL
+    for (uint32_t c = 0; c < kTileChunks; ++c) {
+      uint32_t p[4];
+      PackChunk<typename Shape::T>(s[2 * c], s[2 * c + 1], p);
+      ValueChunk<D, Kv, Shared::kDims>(sum, p, values + c * Shape::kChunkBytes, lane_);
+    }
+  }
+
+  // A tile joins its split.
+  __device__ __forceinline__ void Merge(const Dims& sum, const SoftmaxStat (&stat)[2], SoftmaxStat (&split_stat)[2],
+                                        Dims& so_far) const {
+    KVRM_UNROLL
+    for (uint32_t h = 0; h < 2; ++h) {
+      const MergeFactors factors = MergePartial(split_stat[h], stat[h]);
+      KVRM_UNROLL
+      for (uint32_t j = 0; j < Shared::kDims / 8; ++j) {
+        KVRM_UNROLL
+        for (uint32_t i = 2 * h; i < 2 * h + 2; ++i) {
+          so_far.acc[j][i] = MergeValue(so_far.acc[j][i], sum.acc[j][i], factors);
+        }
+      }
+    }
+  }
+
+  // A split joins the row.
+  __device__ __forceinline__ void MergeTotals(const Dims& so_far, const SoftmaxStat (&split_stat)[2],
+                                              SoftmaxStat (&row_stat)[2], float* totals, bool starts) const {
+    KVRM_UNROLL
+    for (uint32_t h = 0; h < 2; ++h) {
+      const MergeFactors factors = MergePartial(row_stat[h], split_stat[h]);
+      KVRM_UNROLL
+      for (uint32_t j = 0; j < Shared::kDims / 8; ++j) {
+        KVRM_UNROLL
+        for (uint32_t i = 2 * h; i < 2 * h + 2; ++i) {
+          float* total = totals + (j * 4 + i) * 32 * kWarps;
+          *total = MergeValue(starts ? 0.0f : *total, so_far.acc[j][i], factors);
+        }
+      }
+    }
+  }
+
+  __device__ __forceinline__ void StoreRows(const AttentionUnit& unit, const Work& work, uint32_t row0,
+                                            const SoftmaxStat (&row_stat)[2], const float* totals) const {
+    Dims sum;
+    KVRM_UNROLL
+    for (uint32_t j = 0; j < Shared::kDims / 8; ++j) {
+      KVRM_UNROLL
+      for (uint32_t i = 0; i < 4; ++i) sum.acc[j][i] = totals[(j * 4 + i) * 32 * kWarps];
+    }
+    KVRM_UNROLL
+    for (uint32_t h = 0; h < 2; ++h) {
+      const uint32_t row = row0 + 8 * h;
+      if (row >= unit.rows * group_) break;
+      const float inverse = Div(1.0f, row_stat[h].sum);
+      const uint64_t out = Head(unit, work, row) * D + warp_ % Shared::kParts * Shared::kDims;
+      ForPairs<Shape::kFp8>(sum, h, lane_, [&](uint32_t n, float x, float y) {
+        StoreOut2(args_, out + n, Mul(x, inverse), Mul(y, inverse));
+      });
+    }
+  }
+
+  __device__ __forceinline__ void StorePartial(const AttentionUnit& unit, const Work& work, uint32_t row0,
+                                               const Dims& so_far, const SoftmaxStat (&split_stat)[2]) const {
+    const uint64_t index = PartialIndex(step_, work, work.split_first) * group_;
+    KVRM_UNROLL
+    for (uint32_t h = 0; h < 2; ++h) {
+      const uint32_t row = row0 + 8 * h;
+      if (row >= unit.rows * group_) break;
+      float* acc = args_.partial_acc + (index + row) * D + warp_ % Shared::kParts * Shared::kDims;
+      ForPairs<Shape::kFp8>(so_far, h, lane_, [&](uint32_t n, float x, float y) {
+        *reinterpret_cast<float2*>(acc + n) = make_float2(x, y);
+      });
+      if (lane_ % 4 == 0 && warp_ % Shared::kParts == 0) {
+        *reinterpret_cast<float2*>(args_.partial_stat + (index + row) * 2) =
+            make_float2(split_stat[h].max, split_stat[h].sum);
+      }
+    }
+  }
+
+  const StepView& step_;
+  const AttentionArgs& args_;
+  const uint32_t group_;
+  uint8_t* shared_;
+  const uint32_t warp_, lane_;
+  struct {
+    uint32_t blocks_first;  // logical block of lane 0; 0xffffffff: none yet
+    uint32_t block;         // the lane's physical block
+  } copies_ = {};           // the planning warp's
+};
+
+}  // namespace kvrm::cuda
+#endif  // KVRM_CUDA_ATTENTION_PREFILL_H_
