@@ -74,6 +74,7 @@ TEST(PromptLogprobsMatchTheCpu) {
   CheckPrompt(5, 12, 0, 12);
   CheckPrompt(257, 40, 0, 16);
   CheckPrompt(257, 40, 32, 16);
+  CheckPrompt(4096, 24, 0, 24);
   CheckPrompt(32000, 12, 4, 6);
   CheckPrompt(300, 3, 4, 4);
 }

@@ -283,6 +283,29 @@ TEST(SampleTopPOfAFlatRowKeepsTheLowestIds) {
   CHECK(highest > 5000);
 }
 
+// One token has nearly all the weight, and the draws fall into what top-p leaves of thousands that have
+// 2^-30 each: they count, small as they are.
+TEST(SampleTopPCountsTinyWeights) {
+  Random random(9);
+  std::vector<Case> cases;
+  std::vector<float> logits(32000, -20.8f);
+  logits[0] = 0;
+  for (uint32_t counter = 0; cases.size() < 6; ++counter) {
+    const uint32_t input[4] = {counter, 0, 0, 0};
+    uint32_t output[4];
+    cpu::Philox4x32(77, input, output);
+    if (output[0] * 0x1p-32 < 1 - 1.2e-5) continue;
+    cases.push_back({logits, Plain(random, 1.0f), {}, {}, {}});
+    cases.back().slot.seed_lo = 77;
+    cases.back().slot.seed_hi = 0;
+    cases.back().slot.counter = counter;
+    cases.back().slot.top_p = 0.999985f;
+  }
+  const Step step(cases);
+  step.Check();
+  for (uint32_t i = 0; i < cases.size(); ++i) CHECK(step.Token(i) > 0);
+}
+
 TEST(SampleAdjustsAndMasks) {
   Random random(7);
   for (const uint32_t vocab : kVocabs) {

@@ -19,8 +19,8 @@ inline float Normal(Random& random) {
   return sum * 1.4142f;
 }
 
-// What a row of logits is like; kBroken has NaN and infinities.
-enum class Kind { kNormal, kSharp, kTies, kBroken, kSameAll, kCount };
+// What a row of logits is like. kBroken has NaN and infinities, kOutlier one logit far above the others.
+enum class Kind { kNormal, kSharp, kTies, kBroken, kSameAll, kOutlier, kCount };
 
 inline std::vector<float> Logits(Random& random, uint32_t vocab, Kind kind) {
   std::vector<float> logits(vocab);
@@ -28,9 +28,11 @@ inline std::vector<float> Logits(Random& random, uint32_t vocab, Kind kind) {
     x = Normal(random) * (kind == Kind::kSharp ? 8.0f : 2.0f);
     if (kind == Kind::kTies) x = std::round(x);
     if (kind == Kind::kSameAll) x = -3.25f;
+    if (kind == Kind::kOutlier) x = 1 + std::fabs(x);
     if (kind == Kind::kBroken && Between(random, 0, 4) == 0) x = Between(random, 0, 1) ? NAN : -kInf;
   }
   if (kind == Kind::kTies) logits[vocab / 2] = -0.0f;
+  if (kind == Kind::kOutlier) logits[Between(random, 0, vocab - 1)] = 1e30f;
   if (kind == Kind::kBroken && Between(random, 0, 3) == 0) logits[Between(random, 0, vocab - 1)] = kInf;
   return logits;
 }
