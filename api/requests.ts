@@ -90,6 +90,11 @@ function sampling(body: SamplingBody): SamplingParams {
     topK: onlyBest ? 1 : body.top_k === -1 ? 0 : body.top_k,
     topP: onlyBest ? undefined : body.top_p,
     minP: body.min_p,
+    presencePenalty: body.presence_penalty,
+    frequencyPenalty: body.frequency_penalty,
+    repetitionPenalty: body.repetition_penalty,
+    logitBias: body.logit_bias &&
+      Object.entries(body.logit_bias).map(([id, bias]) => [Number(id), bias] as const),
     seed: body.seed,
   });
 }

@@ -17,9 +17,48 @@ const priorityWanted = `an integer from ${-(2 ** 31)} to ${2 ** 31 - 1}`;
 /** Largest `max_tokens` that is understood; the model's context is the real bound. */
 const MOST_TOKENS = 2 ** 31 - 1;
 
+/** Tokens of `logit_bias` at most: what the engine keeps for one sequence. */
+const MOST_BIASES = 1024;
+
 /** `max_tokens` and its newer name. */
 export function tokenCount(min: number) {
   return integer(min, MOST_TOKENS, `an integer, ${min} or more`);
+}
+
+/**
+ * `logit_bias`: numbers by token id. Checked by hand up to its first fault, since a record would make an issue
+ * of each. Which ids there are is the engine's to say.
+ */
+function logitBias(): z.ZodType<Record<string, number> | null | undefined> {
+  return z.any().superRefine((bias, context) => {
+    const fault = biasFault(bias);
+    if (fault !== null) context.addIssue({ code: "custom", path: fault.path, message: fault.wanted });
+  }).meta({
+    type: ["object", "null"],
+    additionalProperties: { type: "number", minimum: -100, maximum: 100 },
+    maxProperties: MOST_BIASES,
+  }).optional();
+}
+
+function biasFault(bias: unknown): { path: string[]; wanted: string } | null {
+  if (bias === null || bias === undefined) return null;
+  const fault = {
+    path: [] as string[],
+    wanted: `an object of at most ${MOST_BIASES} token ids with numbers from -100 to 100`,
+  };
+  if (typeof bias !== "object" || Array.isArray(bias)) return fault;
+  const entries = Object.entries(bias);
+  if (entries.length > MOST_BIASES) return fault;
+  for (const [id, value] of entries) {
+    // One way of writing each id, so that none comes twice.
+    if (!/^(0|[1-9]\d{0,8})$/.test(id)) {
+      return { path: [id], wanted: "absent, because its name is no token id" };
+    }
+    if (typeof value !== "number" || !(value >= -100 && value <= 100)) {
+      return { path: [id], wanted: "a number from -100 to 100" };
+    }
+  }
+  return null;
 }
 
 /** Sampling, stopping, scheduling and streaming; OpenAI's names, then vLLM's. */
@@ -41,10 +80,10 @@ export const samplingFields = {
   ignore_eos: flag(),
   priority: integer(-(2 ** 31), 2 ** 31 - 1, priorityWanted),
 
-  presence_penalty: neutral(0),
-  frequency_penalty: neutral(0),
-  repetition_penalty: neutral(1),
-  logit_bias: neutral({}),
+  presence_penalty: number(-2, 2, "a number from -2 to 2"),
+  frequency_penalty: number(-2, 2, "a number from -2 to 2"),
+  repetition_penalty: number(Number.MIN_VALUE, 10, "a number of more than 0 and at most 10"),
+  logit_bias: logitBias(),
   min_tokens: neutral(0),
   response_format: neutral({ type: "text" }),
   guided_json: neutral(),

@@ -37,6 +37,17 @@ const wrong: [fields: Record<string, unknown>, param: string, found: string, wan
   [{ stop: ["a", ""] }, "stop[1]", '""', "none of them empty"],
   [{ stop: Array(17).fill("x") }, "stop", "an array of 17", "at most 16"],
   [{ stop_token_ids: [1, -2] }, "stop_token_ids[1]", "-2", "token ids"],
+  [{ presence_penalty: 2.5 }, "presence_penalty", "2.5", "a number from -2 to 2"],
+  [{ frequency_penalty: "1" }, "frequency_penalty", '"1"', "a number from -2 to 2"],
+  [{ repetition_penalty: 0 }, "repetition_penalty", "0", "a number of more than 0 and at most 10"],
+  [{ repetition_penalty: 10.5 }, "repetition_penalty", "10.5", "a number of more than 0 and at most 10"],
+  [{ logit_bias: [[5, 1]] }, "logit_bias", "an array of 1", "an object of at most 1024 token ids"],
+  [{ logit_bias: "5" }, "logit_bias", '"5"', "an object of at most 1024 token ids"],
+  [{ logit_bias: { five: 1 } }, "logit_bias.five", "1", "absent, because its name is no token id"],
+  [{ logit_bias: { "05": 1 } }, "logit_bias.05", "1", "absent, because its name is no token id"],
+  [{ logit_bias: { "-5": 1 } }, "logit_bias.-5", "1", "absent, because its name is no token id"],
+  [{ logit_bias: { "5": 100.5 } }, "logit_bias.5", "100.5", "a number from -100 to 100"],
+  [{ logit_bias: { "5": null } }, "logit_bias.5", "null", "a number from -100 to 100"],
   [{ stream: "yes" }, "stream", '"yes"', "true or false"],
   [{ stream: true, stream_options: { include_usage: 1 } }, "stream_options.include_usage", "1", "true or"],
   [{ stream_options: {} }, "stream_options", "an object", "absent unless stream is true"],
@@ -58,10 +69,6 @@ for (const [fields, param, found, wanted] of wrong) {
 }
 
 const unsupported: [field: string, value: unknown, neutral: readonly unknown[]][] = [
-  ["presence_penalty", 0.5, [0, null]],
-  ["frequency_penalty", -1, [0, null]],
-  ["repetition_penalty", 1.1, [1, null]],
-  ["logit_bias", { "5": -100 }, [{}, null]],
   ["response_format", { type: "json_object" }, [{ type: "text" }, null]],
   ["guided_regex", "a+", [null]],
 ];
@@ -78,6 +85,25 @@ for (const [field, value, neutral] of unsupported) {
     }
   });
 }
+
+Deno.test("validate() takes penalties and biases up to their limits", () => {
+  const most = Object.fromEntries(Array.from({ length: 1024 }, (_, i) => [String(i), i % 2 ? -100 : 100]));
+  for (
+    const fields of [
+      { presence_penalty: -2, frequency_penalty: 2, repetition_penalty: 0.01, logit_bias: most },
+      { presence_penalty: 2, frequency_penalty: -2, repetition_penalty: 10, logit_bias: {} },
+    ]
+  ) {
+    const body = validate(chatBody, { messages: [user], ...fields });
+    assertEquals(body.logit_bias, fields.logit_bias);
+    assertEquals(
+      validate(completionBody, { prompt: "a", ...fields }).repetition_penalty,
+      fields.repetition_penalty,
+    );
+  }
+  const error = completionError({ logit_bias: { ...most, "1024": 0 } });
+  assertEquals([error.param, error.code], ["logit_bias", "invalid_value"]);
+});
 
 Deno.test("validate() refuses suffix, tools and functions, each by name", () => {
   assertEquals(completionError({ suffix: "end" }).param, "suffix");

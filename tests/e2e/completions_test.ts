@@ -252,6 +252,48 @@ Deno.test("POST /v1/completions counts cached tokens when a prompt comes again",
   assertEquals(second.choices, first.choices);
 });
 
+Deno.test("POST /v1/completions follows penalties and biases", needed, async () => {
+  const greedy = await generated(8);
+  const body = { prompt: PROMPT, max_tokens: 8, temperature: 0 };
+  // The best token of each place is forbidden: none of them comes.
+  const forbidden = Object.fromEntries(greedy.tokenIds.map((id) => [id, -100]));
+  const other = await service.complete({ ...body, logit_bias: forbidden, logprobs: 0 });
+  assertEquals(other.choices[0].logprobs.tokens.length, 8);
+  const words = greedy.tokenIds.map((id) => service.engine.decode([id]));
+  assertEquals(other.choices[0].logprobs.tokens.filter((token: string) => words.includes(token)), []);
+  const wanted = greedy.tokenIds[0]!;
+  const forced = await service.complete({ ...body, logit_bias: { [wanted]: 100 } });
+  assertEquals(forced.choices[0].text, service.engine.decode(new Array<number>(8).fill(wanted)));
+  // Under such a penalty no token comes twice.
+  const once = await service.complete({
+    ...body,
+    max_tokens: 40,
+    ignore_eos: true,
+    presence_penalty: 2,
+    frequency_penalty: 2,
+    repetition_penalty: 10,
+    logprobs: 0,
+  });
+  const plain = await service.complete({ ...body, max_tokens: 40, ignore_eos: true, logprobs: 0 });
+  const different = (answer: { choices: { logprobs: { tokens: string[] } }[] }) =>
+    new Set(answer.choices[0]!.logprobs.tokens).size;
+  assert(
+    different(once) > different(plain),
+    `${different(once)} different tokens, without ${different(plain)}`,
+  );
+});
+
+Deno.test("POST /v1/completions says which token of logit_bias the model does not have", needed, async () => {
+  const response = await service.post("/v1/completions", {
+    prompt: PROMPT,
+    logit_bias: { [service.engine.model.vocabSize]: 1 },
+  });
+  assertEquals(response.status, 400);
+  const { error } = await response.json();
+  assertEquals(error.param, "logit_bias");
+  assertMatch(error.message, /logit_bias contains the token id \d+, wanted different integers from 0 to \d+/);
+});
+
 Deno.test(
   "POST /v1/completions takes what asks for nothing, what it does not know, and what only names the caller",
   needed,

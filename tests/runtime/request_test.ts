@@ -47,9 +47,45 @@ Deno.test("checkRequest() names field, value found and value wanted", () => {
     `seed is 0.5, wanted an integer from 0 to ${Number.MAX_SAFE_INTEGER}`,
   );
   refuses({ logprobs: 21 }, [1], "logprobs is 21, wanted an integer from 0 to 20");
+  refuses(
+    { sampling: { presencePenalty: 2.1 } },
+    [1],
+    "presence_penalty is 2.1, wanted a number from -2 to 2",
+  );
+  refuses(
+    { sampling: { frequencyPenalty: NaN } },
+    [1],
+    "frequency_penalty is NaN, wanted a number from -2 to 2",
+  );
+  refuses(
+    { sampling: { repetitionPenalty: 0 } },
+    [1],
+    "repetition_penalty is 0, wanted a number from more than 0 to 10",
+  );
+  const bias = (...logitBias: [number, number][]) => ({ sampling: { logitBias } });
+  const ids = "wanted different integers from 0 to 499";
+  refuses(bias([500, 1]), [1], `logit_bias contains the token id 500, ${ids}`);
+  refuses(bias([0.5, 1]), [1], `logit_bias contains the token id 0.5, ${ids}`);
+  refuses(bias([3, 1], [3, 2]), [1], `logit_bias contains the token id 3 twice, ${ids}`);
+  refuses(bias([3, 101]), [1], "logit_bias of token 3 is 101, wanted a number from -100 to 100");
+  refuses(bias([3, NaN]), [1], "logit_bias of token 3 is NaN, wanted a number from -100 to 100");
+  const many = Array.from({ length: 1025 }, (_, i): [number, number] => [i, 0]);
+  refuses(bias(...many), [1], "logit_bias has 1025 tokens, wanted at most 1024");
   refuses({}, [], "prompt is empty, wanted at least one token");
   refuses({}, [500], "prompt contains the token id 500, wanted integers from 0 to 499");
   refuses({}, [1.5], "prompt contains the token id 1.5, wanted integers from 0 to 499");
+});
+
+Deno.test("checkRequest() keeps penalties within what the library takes, and biases in their order", () => {
+  const { base } = checkRequest(
+    { sampling: { repetitionPenalty: 1e-300, logitBias: [[7, -1.5], [3, 100]] } },
+    [1],
+    limits,
+  );
+  assertEquals(Math.fround(base.repetitionPenalty) > 0, true);
+  assertEquals([[...base.biasTokens], [...base.biasValues]], [[7, 3], [-1.5, 100]]);
+  const plain = checkRequest({}, [1], limits).base;
+  assertEquals([plain.presencePenalty, plain.frequencyPenalty, plain.repetitionPenalty], [0, 0, 1]);
 });
 
 Deno.test("checkRequest() gives choice i the seed plus i, in two halves", () => {
