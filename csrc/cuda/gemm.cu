@@ -22,23 +22,106 @@ GemmArgs CommonArgs(const DeviceWeight& weight, const GemmInput& in, GemmOutput 
   return args;
 }
 
-// Whole heads, as the norms of Q and K need; else a power of two.
-uint32_t GenericFeatures(const GemmArgs& args) {
-  constexpr uint32_t kFeatures = 64;
-  if (args.output != GemmOutput::kQkv) return kFeatures;
-  return std::max(1u, kFeatures / args.head_dim) * args.head_dim;
+uint32_t DivideUp(uint32_t a, uint32_t b) { return (a + b - 1) / b; }
+
+// ---- the workspace: arrival counters, then partial sums ------------------------------------------------
+
+constexpr uint64_t kCounters = 16384;
+constexpr uint64_t kPartialBytesOfSm = 512 << 10;
+
+uint64_t PartialBytes(uint32_t sms) { return sms * kPartialBytesOfSm; }
+
+// ---- how a product is cut ------------------------------------------------------------------------------
+
+// Features of a tile that an epilogue can work on: whole heads where their norms are wanted.
+uint32_t TileFeatures(const GemmArgs& args, uint32_t wanted) {
+  if (args.output != GemmOutput::kQkv || !args.q_norm) return wanted;
+  return std::max(1u, wanted / args.head_dim) * args.head_dim;
 }
 
-void LaunchProduct(const LaunchContext& context, const DeviceWeight& weight, const GemmInput&, GemmArgs args) {
+bool FitsTensorCores(const DeviceWeight& weight, const GemmArgs& args) {
+  const auto aligned = [](const void* p) { return reinterpret_cast<uintptr_t>(p) % 16 == 0; };
+  return weight.type != WeightType::kF32 && args.act_dtype != KVRM_F32 && args.k % kSlab == 0 && args.k != 0 &&
+         args.tile_features <= 2 * kTileFeatures && aligned(args.weight) && aligned(args.x);
+}
+
+// The blocks that share a tile: enough to have `wanted` in all, as far as there are pieces and room for
+// their sums.
+void CutPieces(GemmArgs* args, uint32_t sms, uint32_t wanted) {
+  const uint32_t row_tiles = DivideUp(args->max_rows, args->tile_rows), tiles = args->tiles * row_tiles;
+  const uint32_t blocks = tiles * args->join;
+  const uint64_t partial =
+      uint64_t{tiles} * args->pieces * args->tile_rows * args->join * kTileFeatures * sizeof(float);
+  const bool room = partial <= PartialBytes(sms) && tiles <= kCounters;
+  args->split = 1;
+  // Three quarters of what is wanted are better than sums that travel through memory.
+  if (room && 4 * blocks < 3 * wanted) {
+    const uint32_t each = DivideUp(args->pieces, std::min(args->pieces, DivideUp(wanted, blocks)));
+    args->split = DivideUp(args->pieces, each);
+  }
+  if (args->join > 1 && !room) args->join = 0;
+}
+
+// Features of a streamed tile: all warps busy and every multiprocessor too, then few blocks.
+uint32_t StreamFeatures(const GemmArgs& args, uint32_t sms) {
+  constexpr uint32_t kMaxUnits = 80;  // whose sums fit in shared memory
+  if (args.max_rows > kSmallTileRows || (args.output == GemmOutput::kQkv && args.q_norm)) return 0;
+  uint32_t groups = args.output == GemmOutput::kGateUp ? 2 : 1;
+  if (groups * args.pieces > kMaxUnits) return 0;
+  while (groups < kTileFeatures / kSlab * 2 && 2 * groups * args.pieces <= kMaxUnits) {
+    const uint32_t tiles = DivideUp(args.n, 2 * groups * 16);
+    const bool busy = groups * args.pieces >= kGemmWarps;
+    if (10 * tiles < (busy ? 15 : 9) * sms) break;
+    groups *= 2;
+  }
+  return groups * 16;
+}
+
+bool LaunchTensor(const LaunchContext& context, const DeviceWeight& weight, const GemmInput& in, GemmArgs args,
+                  uint32_t max_shared) {
+  args.tile_features = TileFeatures(args, kTileFeatures);
+  if (!FitsTensorCores(weight, args)) return false;
+  args.tiles = DivideUp(args.n, args.tile_features);
+  args.join = DivideUp(args.tile_features, kTileFeatures);
+  args.pieces = DivideUp(args.k, kPiece);
+  args.arrivals = static_cast<uint32_t*>(in.workspace);
+  args.partial = reinterpret_cast<float*>(args.arrivals + kCounters);
+  const auto launch = weight.type == WeightType::kFp8    ? LaunchFp8
+                      : weight.type == WeightType::kInt8 ? LaunchInt8
+                      : weight.type == WeightType::kInt4 ? LaunchInt4
+                                                         : LaunchHalf;
+  if (args.max_rows > kSmallTileRows && args.join == 1) {
+    args.tile_rows = kLargeTileRows;
+    CutPieces(&args, context.sms, context.sms);
+    if (launch(context, args, max_shared)) return true;
+  }
+  args.tile_rows = kSmallTileRows;
+  CutPieces(&args, context.sms, 2 * context.sms);
+  if (args.join == 0) return false;
+  args.stream_features = StreamFeatures(args, context.sms);
+  args.stream_tiles = args.stream_features == 0 ? 0 : DivideUp(args.n, args.stream_features);
+  return launch(context, args, max_shared);
+}
+
+// Dynamic shared memory that a block may have.
+uint32_t MaxShared() {
+  int device = 0, bytes = 0;
+  if (cudaGetDevice(&device) != cudaSuccess) return 0;
+  if (cudaDeviceGetAttribute(&bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, device) != cudaSuccess) return 0;
+  return static_cast<uint32_t>(bytes);
+}
+
+void LaunchProduct(const LaunchContext& context, const DeviceWeight& weight, const GemmInput& in, GemmArgs args) {
   if (args.max_rows == 0 || args.n == 0) return;
-  args.tile_features = GenericFeatures(args);
-  args.tiles = (args.n + args.tile_features - 1) / args.tile_features;
+  if (LaunchTensor(context, weight, in, args, MaxShared())) return;
+  args.tile_features = TileFeatures(args, 64);
+  args.tiles = DivideUp(args.n, args.tile_features);
   LaunchGeneric(context, weight.type, args);
 }
 
 }  // namespace
 
-size_t GemmWorkspaceBytes(uint32_t, uint32_t) { return 256; }
+size_t GemmWorkspaceBytes(uint32_t sms, uint32_t) { return kCounters * sizeof(uint32_t) + PartialBytes(sms); }
 
 void LaunchQkv(const LaunchContext& context, const StepView& step, const DeviceWeight& weight, const GemmInput& in,
                const QkvEpilogue& out) {

@@ -15,7 +15,10 @@ inline constexpr uint32_t kPiece = 1024;        // k of one accumulator, see doc
 inline constexpr uint32_t kSlab = 32;           // k of two tensor core steps
 inline constexpr uint32_t kInt4Group = 128;     // k of one scale
 inline constexpr uint32_t kGenericRows = 8;     // rows of a tile of the generic kernel
-inline constexpr uint32_t kTileFeatures = 128;  // of a tile of the tiled kernel
+inline constexpr uint32_t kTileFeatures = 128;  // of a block of the tiled kernels
+inline constexpr uint32_t kSmallTileRows = 64;
+inline constexpr uint32_t kLargeTileRows = 128;
+inline constexpr uint32_t kStreamRows = 16;  // so many rows at most are streamed
 
 enum class GemmOutput : uint32_t { kQkv, kResidual, kGateUp, kLogits };
 
@@ -31,13 +34,14 @@ struct GemmArgs {
 
   // How the product is cut (gemm_plan.cc).
   uint32_t pieces;
+  uint32_t tile_rows;
   uint32_t tile_features;    // of a tile that an epilogue works on: tiled and generic kernels
   uint32_t tiles;            // of so many features
   uint32_t split;            // blocks that share the pieces of a tile
   uint32_t join;             // blocks that share the features of a tile, kTileFeatures each
-  uint32_t stream_features;  // the same as tile_features for the streaming body, up to kStreamRows rows
+  uint32_t stream_features;  // the same as tile_features for the streaming body; 0: it is not used
   uint32_t stream_tiles;
-  float* partial;      // [row tile][tile][piece][rows of a tile][join * kTileFeatures]
+  float* partial;      // [row tile][tile][piece][tile_rows][join * kTileFeatures]
   uint32_t* arrivals;  // [row tile][tile]
 
   // What becomes of the sums.
@@ -127,6 +131,12 @@ __device__ __forceinline__ uint32_t RowsInUse(const GemmArgs& args) {
 // ---- launches by type ----------------------------------------------------------------------------------
 
 void LaunchGeneric(const LaunchContext& context, WeightType type, const GemmArgs& args);
+
+// On tensor cores. False, and nothing is launched, when a block may not have the shared memory that it takes.
+bool LaunchHalf(const LaunchContext& context, const GemmArgs& args, uint32_t max_shared);
+bool LaunchFp8(const LaunchContext& context, const GemmArgs& args, uint32_t max_shared);
+bool LaunchInt8(const LaunchContext& context, const GemmArgs& args, uint32_t max_shared);
+bool LaunchInt4(const LaunchContext& context, const GemmArgs& args, uint32_t max_shared);
 
 }  // namespace kvrm::cuda
 #endif  // KVRM_CUDA_GEMM_H_

@@ -54,13 +54,13 @@ __device__ __forceinline__ void StoreSums(const GemmArgs& args, const SumTile& t
   const uint32_t all = tile.rows * tile.features, step = kBatch * blockDim.x;
   for (uint32_t first = threadIdx.x; first < all; first += step) {
     float old[kBatch];
-#pragma unroll
+    KVRM_UNROLL
     for (uint32_t j = 0; j < kBatch; ++j) {
       const uint32_t i = first + j * blockDim.x;
       const uint32_t r = i / tile.features, n = tile.index * tile.features + i % tile.features;
       old[j] = kAdd && i < all && n < args.n ? out[uint64_t{tile.row_first + r} * args.n + n] : 0.0f;
     }
-#pragma unroll
+    KVRM_UNROLL
     for (uint32_t j = 0; j < kBatch; ++j) {
       const uint32_t i = first + j * blockDim.x;
       const uint32_t r = i / tile.features, f = i % tile.features, n = tile.index * tile.features + f;
@@ -104,7 +104,7 @@ __device__ __forceinline__ void NormHeads(const GemmArgs& args, const SumTile& t
       sum = Finished(args, sum, head * args.head_dim + d);
       squares = Fma(sum, sum, squares);
     }
-#pragma unroll
+    KVRM_UNROLL
     for (int apart = 16; apart > 0; apart /= 2) squares = Add(squares, __shfl_xor_sync(~0u, squares, apart));
     if (head >= args.heads + args.kv_heads) continue;
     const float* weight = head < args.heads ? args.q_norm : args.k_norm;
@@ -131,7 +131,7 @@ __device__ __forceinline__ void StoreQkv(const GemmArgs& args, const SumTile& ti
       if (head >= first_v + args.kv_heads) continue;
       float cosine[kBatch], sine[kBatch];
       uint32_t block[kBatch], offset[kBatch];
-#pragma unroll
+      KVRM_UNROLL
       for (uint32_t j = 0; j < kBatch; ++j) {
         const uint32_t r = first + j * warps;
         const bool rotated = r < tile.rows && head < first_v, stored = r < tile.rows && head >= first_k;
@@ -141,7 +141,7 @@ __device__ __forceinline__ void StoreQkv(const GemmArgs& args, const SumTile& ti
         block[j] = stored ? args.row[at].block : 0;
         offset[j] = stored ? args.row[at].offset : 0;
       }
-#pragma unroll
+      KVRM_UNROLL
       for (uint32_t j = 0; j < kBatch; ++j) {
         const uint32_t r = first + j * warps;
         if (r >= tile.rows) continue;

@@ -43,7 +43,7 @@ __global__ void __launch_bounds__(kGemmThreads) GenericKernel(GemmArgs args) {
   for (uint32_t f = warp * kFeatures; f < args.tile_features; f += kGemmWarps * kFeatures) {
     const uint8_t* weight[kFeatures];
     const float* scales[kFeatures];
-#pragma unroll
+    KVRM_UNROLL
     for (uint32_t i = 0; i < kFeatures; ++i) {
       const uint32_t row = RowOfFeature(args, blockIdx.x, args.tile_features, f + i).row;
       weight[i] = args.weight + row * row_bytes;
@@ -52,21 +52,21 @@ __global__ void __launch_bounds__(kGemmThreads) GenericKernel(GemmArgs args) {
     float acc[kFeatures][kGenericRows] = {};
     for (uint32_t k = lane; k < args.k; k += 32) {
       float w[kFeatures];
-#pragma unroll
+      KVRM_UNROLL
       for (uint32_t i = 0; i < kFeatures; ++i) w[i] = WeightAt<kType>(weight[i], scales[i], k);
-#pragma unroll
+      KVRM_UNROLL
       for (uint32_t r = 0; r < kGenericRows; ++r) {
         const float value = r < in_tile ? ToFloat(x[uint64_t{r} * args.k + k]) : 0.0f;
-#pragma unroll
+        KVRM_UNROLL
         for (uint32_t i = 0; i < kFeatures; ++i) acc[i][r] = Fma(value, w[i], acc[i][r]);
       }
     }
-#pragma unroll
+    KVRM_UNROLL
     for (uint32_t i = 0; i < kFeatures; ++i) {
-#pragma unroll
+      KVRM_UNROLL
       for (uint32_t r = 0; r < kGenericRows; ++r) {
         float sum = acc[i][r];
-#pragma unroll
+        KVRM_UNROLL
         for (int apart = 16; apart > 0; apart /= 2) sum = Add(sum, __shfl_xor_sync(~0u, sum, apart));
         if (lane == r && f + i < args.tile_features) sums[r * stride + f + i] = sum;
       }

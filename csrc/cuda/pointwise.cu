@@ -55,7 +55,6 @@ __global__ void __launch_bounds__(kThreads)
   if (threadIdx.x == 0) step.rows[r].token = static_cast<int32_t>(known);
 
   const uint64_t from = uint64_t{known} * step.hidden, to = uint64_t{r} * step.hidden;
-#pragma unroll 4
   for (uint32_t n = threadIdx.x; n < step.hidden; n += kThreads)
     hidden[to + n] = Load(table.data, table.dtype, from + n);
   const uint32_t half = step.head_dim / 2;
@@ -76,14 +75,14 @@ __device__ float SumOfLanes(float value) {
   __syncthreads();
   const uint32_t lane = threadIdx.x % 32;
   float sum[kWarps];
-#pragma unroll
+  KVRM_UNROLL
   for (uint32_t i = 0; i < kWarps; ++i) sum[i] = lanes[32 * i + lane];
-#pragma unroll
+  KVRM_UNROLL
   for (uint32_t apart = kWarps / 2; apart > 0; apart /= 2) {
-#pragma unroll
+    KVRM_UNROLL
     for (uint32_t i = 0; i < apart; ++i) sum[i] = Add(sum[i], sum[i + apart]);
   }
-#pragma unroll
+  KVRM_UNROLL
   for (int apart = 16; apart > 0; apart /= 2) sum[0] = Add(sum[0], __shfl_xor_sync(~0u, sum[0], apart));
   return sum[0];
 }
@@ -93,24 +92,22 @@ __device__ void NormRow(const float* hidden, uint32_t count, Table weight, const
                         uint32_t act_dtype, void* x, uint64_t to) {
   float kept[kKept];
   float squares = 0;
-#pragma unroll
+  KVRM_UNROLL
   for (uint32_t i = 0; i < kKept; ++i) {
     const uint32_t n = threadIdx.x + i * kThreads;
     kept[i] = n < count ? hidden[n] : 0.0f;
   }
-#pragma unroll
+  KVRM_UNROLL
   for (uint32_t i = 0; i < kKept; ++i) squares = Fma(kept[i], kept[i], squares);
-#pragma unroll 4
   for (uint32_t n = threadIdx.x + kKept * kThreads; n < count; n += kThreads)
     squares = Fma(hidden[n], hidden[n], squares);
   const float mean = Div(SumOfLanes(squares), static_cast<float>(count));
   const float scale = Div(1.0f, Sqrt(Add(mean, eps)));
-#pragma unroll
+  KVRM_UNROLL
   for (uint32_t i = 0; i < kKept; ++i) {
     const uint32_t n = threadIdx.x + i * kThreads;
     if (n < count) Store(x, act_dtype, to + n, Mul(Mul(kept[i], scale), weights[i]));
   }
-#pragma unroll 4
   for (uint32_t n = threadIdx.x + kKept * kThreads; n < count; n += kThreads) {
     Store(x, act_dtype, to + n, Mul(Mul(hidden[n], scale), Load(weight.data, weight.dtype, n)));
   }
@@ -118,7 +115,7 @@ __device__ void NormRow(const float* hidden, uint32_t count, Table weight, const
 
 // What a thread multiplies first; weights do not change, so this may run ahead of the previous kernel.
 __device__ __forceinline__ void LoadWeights(Table weight, uint32_t count, float (&weights)[kKept]) {
-#pragma unroll
+  KVRM_UNROLL
   for (uint32_t i = 0; i < kKept; ++i) {
     const uint32_t n = threadIdx.x + i * kThreads;
     weights[i] = n < count ? Load(weight.data, weight.dtype, n) : 0.0f;
