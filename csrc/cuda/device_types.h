@@ -16,6 +16,13 @@
 #define KVRM_HD __host__ __device__ __forceinline__
 #endif
 
+// Loops over registers; the emulator's compiler has none to index.
+#ifdef KVRM_EMULATOR
+#define KVRM_UNROLL
+#else
+#define KVRM_UNROLL _Pragma("unroll")
+#endif
+
 namespace kvrm::cuda {
 
 // Storage only: raw bits, to be converted before anything is computed.
