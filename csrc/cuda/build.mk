@@ -70,7 +70,8 @@ build/nvcc/libkvrm_cuda.a: $(CUDA_OBJ) $(CUDA_COMMON_OBJ)
 	@rm -f $@
 	ar rcs $@ $^
 
-build/nvcc/%_test: build/nvcc/%_test.o build/nvcc/libkvrm_cuda.a
+# The CPU backend is what some kernels are tested against.
+build/nvcc/%_test: build/nvcc/%_test.o build/nvcc/libkvrm_cuda.a build/obj/libkvrm_cpu.a
 	$(NVCC) -o $@ $^ $(CUDA_LINK)
 
 build/nvcc/%_bench: build/nvcc/%_bench.o build/nvcc/libkvrm_cuda.a
@@ -93,7 +94,7 @@ $(1)/libkvrm_emulator.a: $$(patsubst csrc/%,$(1)/%.o,$$(basename $$(CUDA_SRC) $$
 	@rm -f $$@
 	ar rcs $$@ $$^
 
-$(1)/%_test: $(1)/%_test.o $(1)/libkvrm_emulator.a
+$(1)/%_test: $(1)/%_test.o $(1)/libkvrm_emulator.a $(2)/libkvrm_cpu.a
 	$$(CXX) $(3) -pthread -o $$@ $$^ $$(EMULATOR_LIBS)
 
 $(1)/%_bench: $(1)/%_bench.o $(1)/libkvrm_emulator.a
