@@ -14,6 +14,7 @@ import { chatRoutes } from "./routes/chat.ts";
 import { completionRoutes } from "./routes/completions.ts";
 import { healthRoutes } from "./routes/health.ts";
 import { modelRoutes } from "./routes/models.ts";
+import type { ToolFormat } from "./tools/formats.ts";
 
 /** How the API behaves, beside its engine. */
 export interface AppOptions {
@@ -21,14 +22,16 @@ export interface AppOptions {
   log?: Logger;
   /** Larger request bodies get a 413. Default 16 MiB. */
   maxBodyBytes?: number;
+  /** How the model writes calls of tools. Default: as its chat template tells. */
+  toolFormat?: ToolFormat;
 }
 
 /** The API as a Hono app: serve its `fetch`. The engine stays the caller's to close. */
 export function createApp(
   engine: Engine,
-  { log = createLogger("off"), maxBodyBytes = DEFAULT_MAX_BODY_BYTES }: AppOptions = {},
+  { log = createLogger("off"), maxBodyBytes = DEFAULT_MAX_BODY_BYTES, toolFormat }: AppOptions = {},
 ): Hono<ApiEnv> {
-  const context: ApiContext = { engine, log, maxBodyBytes };
+  const context: ApiContext = { engine, log, maxBodyBytes, toolFormat: toolFormat ?? null };
   const app = new Hono<ApiEnv>();
   app.use(requestId(), requestLog(log));
   for (const routes of [healthRoutes, modelRoutes, completionRoutes, chatRoutes]) {

@@ -36,6 +36,11 @@ function head(identity: Identity, index: number, name: string): string {
   return `data: ${JSON.stringify(identity).slice(0, -1)},"choices":[{"index":${index},"${name}":`;
 }
 
+/** What stands before and after a chat choice's delta and its other fields. */
+export function deltaParts(identity: Identity, index: number, includeUsage: boolean): [string, string] {
+  return [head(identity, index, "delta"), tail(includeUsage)];
+}
+
 /** The end of a choice: its finish and, as in vLLM, the stop string or token id that caused it. */
 function finish(chunk: GenerateChunk): string {
   const reason = finishReason(chunk);

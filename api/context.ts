@@ -6,12 +6,15 @@
 
 import type { Engine } from "../runtime/types.ts";
 import type { Logger } from "./log.ts";
+import type { ToolFormat } from "./tools/formats.ts";
 
 /** Everything a route may use. */
 export interface ApiContext {
   engine: Engine;
   log: Logger;
   maxBodyBytes: number;
+  /** How the model writes calls of tools; null: as its chat template tells. */
+  toolFormat: ToolFormat | null;
 }
 
 /** Hono's type of what middleware puts into a request's context. */

@@ -6,10 +6,12 @@
 
 import { InvalidRequestError } from "../runtime/errors.ts";
 import type { ChatMessage, GenerateRequest, ModelInfo, SamplingParams } from "../runtime/types.ts";
+import type { Conversation, PreparedTurn } from "./conversation.ts";
 import { ApiError } from "./errors.ts";
 import type { ChatBody, Message } from "./schemas/chat.ts";
 import type { CompletionBody, Prompt } from "./schemas/completions.ts";
 import type { SamplingBody } from "./schemas/sampling.ts";
+import { toolsOf } from "./schemas/tools.ts";
 
 /** OpenAI's default length of a plain completion. */
 export const DEFAULT_COMPLETION_TOKENS = 16;
@@ -26,13 +28,36 @@ export function completionRequests(body: CompletionBody, signal: AbortSignal): G
 }
 
 /** The engine's request for a conversation. */
-export function chatRequest(body: ChatBody, signal: AbortSignal): GenerateRequest {
+export function chatRequest(
+  body: ChatBody,
+  { request: prepared }: PreparedTurn,
+  signal: AbortSignal,
+): GenerateRequest {
+  const common = commonFields(body, signal);
+  const stop = [...common.stop ?? [], ...prepared.stop ?? []];
   return present({
-    ...commonFields(body, signal),
-    messages: body.messages.map(chatMessage),
+    ...common,
+    ...prepared,
+    stop: stop.length > 0 ? stop : undefined,
     maxTokens: body.max_completion_tokens ?? body.max_tokens,
     logprobs: body.logprobs ? body.top_logprobs ?? 0 : undefined,
   });
+}
+
+/** The fields of a chat's body that make its prompt. */
+export function conversationOf(body: ChatBody): Conversation {
+  const effort = body.reasoning_effort;
+  const continues = body.continue_final_message ?? false;
+  return {
+    ...toolsOf(body),
+    messages: body.messages.map(chatMessage),
+    parallelToolCalls: body.parallel_tool_calls ?? true,
+    variables: { ...(effort && { reasoning_effort: effort }), ...body.chat_template_kwargs },
+    addGenerationPrompt: body.add_generation_prompt ?? !continues,
+    continueFinalMessage: continues,
+    addSpecialTokens: body.add_special_tokens ?? false,
+    splitReasoning: body.reasoning_format !== "none",
+  };
 }
 
 /** The prompts of a `prompt` field, which is one prompt or an array of them. */
@@ -41,10 +66,12 @@ export function promptsOf(prompt: Prompt | readonly Prompt[]): readonly Prompt[]
   return prompt as readonly Prompt[];
 }
 
-/** A message as chat templates know it: its content is one text, a developer is a system. */
+/** A message as chat templates know it: its content is one text, a developer is a system, nothing is null. */
 export function chatMessage({ role, content, ...rest }: Message): ChatMessage {
-  const text = typeof content === "string" ? content : (content ?? []).map((part) => part.text).join("\n");
-  return { ...rest, role: role === "developer" ? "system" : role, content: text };
+  const text = typeof content === "string"
+    ? content
+    : (content ?? []).map((part) => part.type === "text" ? part.text : part.refusal).join("\n");
+  return { ...present(rest), role: role === "developer" ? "system" : role, content: text };
 }
 
 /** Refuses a request for a model that is not the served one. Naming none is fine. */
@@ -76,6 +103,7 @@ function commonFields(body: SamplingBody, signal: AbortSignal) {
     stop: typeof body.stop === "string" ? [body.stop] : body.stop,
     stopTokenIds: body.stop_token_ids,
     ignoreEos: body.ignore_eos,
+    skipSpecialTokens: body.skip_special_tokens,
     n: body.n,
     priority: body.priority,
     signal,

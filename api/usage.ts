@@ -4,7 +4,7 @@
  * @module
  */
 
-import type { Usage } from "../runtime/types.ts";
+import type { Engine, Usage } from "../runtime/types.ts";
 
 /** A response's `usage`. */
 export interface UsageBody {
@@ -28,4 +28,9 @@ export function usageBody(usages: readonly Usage[]): UsageBody {
     total_tokens: prompt + completion,
     prompt_tokens_details: { cached_tokens: cached },
   };
+}
+
+/** Tokens of a text that a model wrote, encoded again: near to what it took, and always the same. */
+export function countTokens(engine: Engine, text: string): number {
+  return text === "" ? 0 : engine.encode(text, { addSpecialTokens: false }).length;
 }

@@ -5,62 +5,93 @@
  */
 
 import { type Context, Hono } from "hono";
-import type { Generation } from "../../runtime/types.ts";
+import type { Engine, Generation } from "../../runtime/types.ts";
 import { type Choice, collectAll, startAll } from "../batch.ts";
 import { readJson } from "../body.ts";
-import { ChatChunkWriter } from "../chunks.ts";
+import { ChatChunkWriter, type ChunkWriter } from "../chunks.ts";
 import type { ApiContext, ApiEnv } from "../context.ts";
+import { type PreparedTurn, prepareTurn } from "../conversation.ts";
 import { type Identity, newIdentity } from "../identity.ts";
 import { chatLogprobs } from "../logprobs.ts";
-import { chatRequest, requireChatTemplate, requireModel } from "../requests.ts";
+import { chatRequest, conversationOf, requireChatTemplate, requireModel } from "../requests.ts";
 import { type ChatBody, chatBody, checkChat } from "../schemas/chat.ts";
 import { validate } from "../schemas/validate.ts";
 import { streamResponse } from "../stream.ts";
-import { usageBody } from "../usage.ts";
+import { readTurn, type ToolCall, type Turn } from "../tools/turn.ts";
+import { TurnChunkWriter, turnFinishReason } from "../turn_chunks.ts";
+import { countTokens, usageBody } from "../usage.ts";
 
 /** Routes of conversations. */
 export function chatRoutes(context: ApiContext): Hono<ApiEnv> {
   return new Hono<ApiEnv>().post("/v1/chat/completions", (c) => chat(context, c));
 }
 
-async function chat({ engine, log, maxBodyBytes }: ApiContext, c: Context<ApiEnv>): Promise<Response> {
+async function chat(context: ApiContext, c: Context<ApiEnv>): Promise<Response> {
+  const { engine, log, maxBodyBytes, toolFormat } = context;
   const body = validate(chatBody, await readJson(c.req.raw, maxBodyBytes));
   checkChat(body);
   requireModel(engine.model, body.model);
   requireChatTemplate(engine.model);
-  const generations = startAll(engine, [chatRequest(body, c.req.raw.signal)]);
+  const turn = prepareTurn(engine, conversationOf(body), toolFormat);
+  const generations = startAll(engine, [chatRequest(body, turn, c.req.raw.signal)]);
   if (!body.stream) {
-    return Response.json(
-      await chatCompletion(newIdentity("chatcmpl", "chat.completion", engine.model.id), body, generations),
-    );
+    const identity = newIdentity("chatcmpl", "chat.completion", engine.model.id);
+    return Response.json(await chatCompletion(engine, identity, body, turn, generations));
   }
 
   const identity = newIdentity("chatcmpl", "chat.completion.chunk", engine.model.id);
   const includeUsage = body.stream_options?.include_usage ?? false;
-  return streamResponse(c, log, {
+  const { newParser } = turn;
+  const reasoning = body.include_reasoning ?? true;
+  return streamResponse<ChunkWriter>(c, log, {
     identity,
     generations,
     n: body.n ?? 1,
     includeUsage,
-    writer: (index) => new ChatChunkWriter(identity, index, includeUsage),
+    writer: (index) =>
+      newParser === null
+        ? new ChatChunkWriter(identity, index, includeUsage)
+        : new TurnChunkWriter(identity, index, includeUsage, { parser: newParser(), reasoning }),
   });
 }
 
-async function chatCompletion(identity: Identity, body: ChatBody, generations: readonly Generation[]) {
+async function chatCompletion(
+  engine: Engine,
+  identity: Identity,
+  body: ChatBody,
+  { newParser }: PreparedTurn,
+  generations: readonly Generation[],
+) {
   const choices = await collectAll(generations, body.n ?? 1);
+  const turns = choices.map(({ text }) => readTurn(text, newParser?.() ?? null));
+  const usage = usageBody(generations.map(({ usage }) => usage));
+  const thought = turns.reduce((sum, { reasoning }) => sum + countTokens(engine, reasoning), 0);
   return {
     ...identity,
-    choices: choices.map((choice, index) => choiceBody(index, choice, body.logprobs ?? false)),
-    usage: usageBody(generations.map(({ usage }) => usage)),
+    choices: choices.map((choice, index) => choiceBody(index, choice, turns[index]!, body)),
+    usage: newParser === null
+      ? usage
+      : { ...usage, completion_tokens_details: { reasoning_tokens: thought } },
   };
 }
 
-function choiceBody(index: number, choice: Choice, withLogprobs: boolean) {
+function choiceBody(index: number, choice: Choice, turn: Turn, body: ChatBody) {
+  const called = turn.calls.length > 0;
   return {
     index,
-    message: { role: "assistant", content: choice.text, refusal: null },
-    logprobs: withLogprobs ? { content: chatLogprobs(choice.logprobs), refusal: null } : null,
-    finish_reason: choice.finishReason,
-    stop_reason: choice.stopReason,
+    message: {
+      role: "assistant",
+      content: called && turn.text === "" ? null : turn.text,
+      refusal: null,
+      ...(turn.reasoning !== "" && body.include_reasoning !== false && { reasoning_content: turn.reasoning }),
+      ...(called && { tool_calls: turn.calls.map(callBody) }),
+    },
+    logprobs: body.logprobs ? { content: chatLogprobs(choice.logprobs), refusal: null } : null,
+    finish_reason: turnFinishReason(choice.finishReason, called),
+    stop_reason: called ? null : choice.stopReason,
   };
+}
+
+function callBody({ id, name, arguments: json }: ToolCall) {
+  return { id, type: "function", function: { name, arguments: json } };
 }

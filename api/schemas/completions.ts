@@ -6,6 +6,7 @@
 
 import { z } from "zod";
 import { InvalidRequestError } from "../../runtime/errors.ts";
+import { unsupportedFields } from "./extras.ts";
 import { flag, integer, neutral } from "./fields.ts";
 import { checkStreamOptions, samplingFields, tokenCount } from "./sampling.ts";
 
@@ -71,6 +72,8 @@ export const completionBody = z.object({
   echo: flag(),
   best_of: integer(1, 128, "the same as n"),
   suffix: neutral(""),
+  add_special_tokens: neutral(true),
+  ...unsupportedFields,
 }, "a JSON object");
 
 /** A checked body of `POST /v1/completions`. */

@@ -78,6 +78,7 @@ export const samplingFields = {
   min_p: number(0, 1, "a number from 0 to 1"),
   stop_token_ids: list(z.int(idsWanted).min(0, idsWanted), { max: 1024, wanted: idsWanted }).nullish(),
   ignore_eos: flag(),
+  skip_special_tokens: flag(),
   priority: integer(-(2 ** 31), 2 ** 31 - 1, priorityWanted),
 
   presence_penalty: number(-2, 2, "a number from -2 to 2"),

@@ -4,6 +4,7 @@ import {
   chatMessage,
   chatRequest,
   completionRequests,
+  conversationOf,
   promptsOf,
   requireChatTemplate,
   requireModel,
@@ -21,7 +22,8 @@ function completions(fields: Record<string, unknown>) {
 }
 
 function chat(fields: Record<string, unknown>) {
-  return chatRequest(validate(chatBody, { messages: [{ role: "user", content: "hi" }], ...fields }), signal);
+  const body = validate(chatBody, { messages: [{ role: "user", content: "hi" }], ...fields });
+  return chatRequest(body, { request: { prompt: [7] }, newParser: null }, signal);
 }
 
 const model: ModelInfo = {
@@ -109,7 +111,7 @@ Deno.test("completionRequests() reads top_k -1 as all tokens and top_p 0 as the 
 });
 
 Deno.test("chatRequest() leaves the length to the context", () => {
-  assertEquals(chat({}), { messages: [{ role: "user", content: "hi" }], sampling: {}, signal });
+  assertEquals(chat({}), { prompt: [7], sampling: {}, signal });
 });
 
 Deno.test("chatRequest() prefers max_completion_tokens to max_tokens", () => {
@@ -146,4 +148,21 @@ Deno.test("requireChatTemplate() says that the model has none", () => {
   const error = assertThrows(() => requireChatTemplate(model), InvalidRequestError);
   assertStringIncludes(error.message, 'The model "tiny" has no chat template');
   requireChatTemplate({ ...model, hasChatTemplate: true });
+});
+
+Deno.test("chatRequest() adds what the turn needs to what the body asks", () => {
+  const body = validate(chatBody, { messages: [{ role: "user", content: "hi" }], stop: "end" });
+  const request = { prompt: [7], stop: ["</tool_call>"], skipSpecialTokens: false };
+  const { stop, skipSpecialTokens } = chatRequest(body, { request, newParser: null }, signal);
+  assertEquals([stop, skipSpecialTokens], [["end", "</tool_call>"], false]);
+});
+
+Deno.test("conversationOf() begins a new turn unless the last one shall go on", () => {
+  const conversation = (fields: Record<string, unknown>) =>
+    conversationOf(validate(chatBody, { messages: [{ role: "user", content: "hi" }], ...fields }));
+  assertEquals(conversation({}).addGenerationPrompt, true);
+  const continued = conversation({ continue_final_message: true });
+  assertEquals([continued.addGenerationPrompt, continued.continueFinalMessage], [false, true]);
+  const { variables } = conversation({ reasoning_effort: "low", chat_template_kwargs: { x: 1 } });
+  assertEquals(variables, { reasoning_effort: "low", x: 1 });
 });

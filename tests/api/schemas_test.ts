@@ -3,6 +3,8 @@ import fc from "fast-check";
 import { z } from "zod";
 import { chatBody, checkChat } from "../../api/schemas/chat.ts";
 import { checkCompletion, completionBody, promptFault } from "../../api/schemas/completions.ts";
+import { toolsOf } from "../../api/schemas/tools.ts";
+import type { FunctionTool } from "../../api/tools/formats.ts";
 import { describe, fieldName, validate } from "../../api/schemas/validate.ts";
 import { InvalidRequestError } from "../../runtime/errors.ts";
 
@@ -105,13 +107,35 @@ Deno.test("validate() takes penalties and biases up to their limits", () => {
   assertEquals([error.param, error.code], ["logit_bias", "invalid_value"]);
 });
 
-Deno.test("validate() refuses suffix, tools and functions, each by name", () => {
+const weather = { type: "function", function: { name: "weather" } };
+
+Deno.test("validate() refuses suffix, functions and tools that it cannot have, each by name", () => {
   assertEquals(completionError({ suffix: "end" }).param, "suffix");
-  assertEquals(chatError({ tools: [{ type: "function" }] }).param, "tools");
+  assertEquals(chatError({ tools: [{ type: "function" }] }).param, "tools[0].function");
+  assertEquals(chatError({ tools: [{ type: "custom", custom: {} }] }).param, "tools[0].type");
   assertEquals(chatError({ functions: [{ name: "f" }] }).param, "functions");
-  assertEquals(chatError({ tool_choice: "required" }).param, "tool_choice");
+  assertEquals(chatError({ use_beam_search: true }).param, "use_beam_search");
+  assertEquals(completionError({ use_beam_search: true }).param, "use_beam_search");
   validate(completionBody, { prompt: "a", suffix: "" });
   validate(chatBody, { messages: [user], tools: [], tool_choice: "none", functions: null });
+});
+
+Deno.test("checkChat() refuses a choice of no tool and a turn that both begins and goes on", () => {
+  const named = { type: "function", function: { name: "f" } };
+  for (const tool_choice of ["required", named, { type: "function" }, "any"]) {
+    assertEquals(chatError({ tool_choice }).param, "tool_choice");
+  }
+  assertStringIncludes(chatError({ tools: [weather], tool_choice: named }).message, '"weather"');
+  const both = { continue_final_message: true, add_generation_prompt: true };
+  assertEquals(chatError(both).param, "continue_final_message");
+});
+
+Deno.test("toolsOf() gives the allowed tools alone", () => {
+  const other = { type: "function", function: { name: "other" } };
+  const allowed_tools = { mode: "required", tools: [weather] };
+  const tool_choice = { type: "allowed_tools", allowed_tools };
+  const body = validate(chatBody, { messages: [user], tools: [weather, other], tool_choice });
+  assertEquals(toolsOf(body), { tools: [weather as FunctionTool], toolChoice: "required" });
 });
 
 Deno.test("validate() ignores fields that it does not know", () => {
@@ -222,16 +246,17 @@ for (const [message, param, found, wanted] of messages) {
 }
 
 Deno.test("validate() takes every role, text parts and a silent assistant", () => {
+  const tool_calls = [{ id: "1", function: { name: "f", arguments: "{}" } }];
   const body = validate(chatBody, {
     messages: [
       { role: "system", content: "s" },
       { role: "developer", content: [{ type: "text", text: "d" }] },
       { role: "user", content: "u", name: "someone" },
-      { role: "assistant", content: null, tool_calls: [{ id: "1" }] },
+      { role: "assistant", content: null, tool_calls },
       { role: "tool", content: "t", tool_call_id: "1" },
     ],
   });
-  assertEquals(body.messages[3]!.tool_calls, [{ id: "1" }]);
+  assertEquals(body.messages[3]!.tool_calls, tool_calls);
 });
 
 Deno.test("checkChat() wants logprobs for top_logprobs", () => {

@@ -1,0 +1,38 @@
+/**
+ * Fields of other servers that would change the answer and that this one does not have: accepted only with the
+ * value that changes nothing. Fields that are in no schema are ignored.
+ *
+ * @module
+ */
+
+import { neutral } from "./fields.ts";
+
+/** Of vLLM and llama.cpp's server, for both kinds of completion. */
+export const unsupportedFields = {
+  include_stop_str_in_output: neutral(false),
+  truncate_prompt_tokens: neutral(),
+  prompt_logprobs: neutral(),
+  return_token_ids: neutral(false),
+  return_tokens_as_token_ids: neutral(false),
+  allowed_token_ids: neutral(),
+  bad_words: neutral([]),
+  use_beam_search: neutral(false),
+  length_penalty: neutral(1),
+  logits_processors: neutral([]),
+  typical_p: neutral(1),
+  mirostat: neutral(0),
+  dry_multiplier: neutral(0),
+  xtc_probability: neutral(0),
+  grammar: neutral(""),
+  json_schema: neutral(),
+};
+
+/** Of chats alone. */
+export const unsupportedChatFields = {
+  chat_template: neutral(),
+  documents: neutral([]),
+  echo: neutral(false),
+  modalities: neutral(["text"]),
+  audio: neutral(),
+  web_search_options: neutral(),
+};
