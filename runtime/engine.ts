@@ -75,13 +75,12 @@ class WorkerEngine implements Engine {
   readonly kvMode: KvMode;
   readonly slots: number;
   readonly blockTokens: number;
-  readonly kvBytes: number;
   readonly started: Promise<void>;
   readonly failed: Promise<Error>;
   readonly backendReason: string;
   #backend = "";
   readonly #loaded: LoadedModel;
-  readonly #sizes: EngineSizes;
+  #sizes: EngineSizes;
   readonly #maxQueue: number;
   readonly #worker: Worker;
   readonly #commands: Ring;
@@ -105,7 +104,6 @@ class WorkerEngine implements Engine {
     this.kvMode = sizes.kvMode;
     this.slots = sizes.native.slots;
     this.blockTokens = sizes.native.blockTokens;
-    this.kvBytes = sizes.blockBytes * sizes.native.numBlocks;
     this.model = {
       id: model.id,
       created: Math.floor(Date.now() / 1000),
@@ -137,6 +135,10 @@ class WorkerEngine implements Engine {
     this.started = this.#start(start);
   }
 
+  get kvBytes(): number {
+    return this.#sizes.blockBytes * this.#sizes.native.numBlocks;
+  }
+
   get backend(): string {
     return this.#backend;
   }
@@ -155,6 +157,8 @@ class WorkerEngine implements Engine {
       this.#worker.onmessage = ({ data }: MessageEvent<WorkerMessage>) => {
         if (data.type === "ready") {
           this.#backend = data.backend;
+          this.#sizes = data.sizes;
+          this.model.maxContext = data.sizes.maxContext;
           this.#state = "running";
           this.#pump();
           resolve();

@@ -9,7 +9,7 @@ import { Descriptor } from "./descriptor.ts";
 import { BlockPager } from "./kv/mod.ts";
 import { EngineLoop, type LoopSink } from "./loop.ts";
 import type { ModelTables } from "./model/folder.ts";
-import type { EngineSizes } from "./options.ts";
+import { type EngineSizes, fitToMemory } from "./options.ts";
 import { Scheduler } from "./scheduler.ts";
 
 /** All parts of one engine in the calling thread. */
@@ -21,12 +21,16 @@ export class EngineHost implements Disposable {
   readonly scheduler: Scheduler;
   readonly descriptor: Descriptor;
   readonly loop: EngineLoop;
+  /** With the pool that the memory had room for. */
+  readonly sizes: EngineSizes;
 
   /** @throws {NativeError} what the library refuses; nothing stays allocated */
-  constructor(tables: ModelTables, sizes: EngineSizes, sink: LoopSink, library?: string) {
+  constructor(tables: ModelTables, wanted: EngineSizes, sink: LoopSink, library?: string) {
     using undo = new DisposableStack();
     this.library = undo.use(new NativeLibrary(libraryPath("cpu", library)));
-    this.model = undo.use(this.library.loadModel(tables));
+    this.model = undo.use(this.library.loadModel(tables, wanted.model));
+    const sizes = fitToMemory(wanted, this.model.memory().free);
+    this.sizes = sizes;
     this.engine = undo.use(this.model.createEngine(sizes.native));
     this.pager = new BlockPager(sizes.pager);
     this.scheduler = new Scheduler(this.pager, sizes.scheduler);

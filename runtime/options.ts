@@ -3,7 +3,7 @@
  *
  * @module
  */
-import type { NativeEngineConfig } from "../ffi/mod.ts";
+import { KVRM, type NativeEngineConfig, type NativeModelOptions } from "../ffi/mod.ts";
 import { InvalidRequestError } from "./errors.ts";
 import type { PagerOptions } from "./kv/mod.ts";
 import type { ModelTables } from "./model/folder.ts";
@@ -24,10 +24,12 @@ export interface EngineOptions {
   slots?: number;
   /** Tokens per KV block. Default 32. */
   blockTokens?: 16 | 32 | 64;
-  /** KV pool in bytes. Default: what all slots can use, at most 1 GiB. */
+  /** KV pool in bytes. Default: what all slots can use, at most 1 GiB and 85 % of the memory that is free. */
   kvMemory?: number;
-  /** Default: the weights' type. */
+  /** Default: the weights' type. "fp8" on GPUs alone. */
   kvDtype?: KvDtype;
+  /** What the weights of the layers and the head become when they are loaded, on GPUs alone. Default: nothing. */
+  quantize?: "fp8" | "int8" | "int4";
   /** Tokens of prompt and answer. Default: the model's, as far as the KV pool holds one such sequence. */
   maxContext?: number;
   /** Threads of the native library. Default: one per processor. */
@@ -55,15 +57,23 @@ export interface EngineSizes {
   maxContext: number;
   blockBytes: number;
   inFlight: number;
+  /** What the caller left open, and may be made smaller once the free memory is known. */
+  open: { kvMemory: boolean; maxContext: boolean };
+  model: NativeModelOptions;
   native: NativeEngineConfig;
   pager: PagerOptions;
   scheduler: SchedulerOptions;
 }
 
-const DTYPES: readonly KvDtype[] = ["f32", "f16", "bf16"];
+/** In the order of kvrm_dtype. */
+const DTYPES: readonly KvDtype[] = ["f32", "f16", "bf16", "fp8"];
+const DTYPE_BYTES: Readonly<Record<KvDtype, number>> = { f32: 4, f16: 2, bf16: 2, fp8: 1 };
+const QUANTIZE = { fp8: KVRM.QUANTIZE_FP8, int8: KVRM.QUANTIZE_INT8, int4: KVRM.QUANTIZE_INT4 } as const;
 const DEFAULT_SLOTS = 16;
 const DEFAULT_KV_MEMORY = 2 ** 30;
-/** Groups that a slot's history may be cut into in mode kv-rm: keeps 256 slots within 64 KiB. */
+/** Of the free memory, for a pool whose size was left open. */
+const MOST_OF_FREE_MEMORY = 0.85;
+/** Groups that a slot's history may be cut into in mode kv-rm: keeps 256 slots within 96 KiB. */
 const GROUPS_PER_SLOT = 8;
 /** Moves per step: copies on write of every slot, and staging. */
 const STAGING_MOVES = 64;
@@ -90,17 +100,12 @@ export function engineSizes(options: EngineOptions, tables: ModelTables, modelDt
   const mixedChunk = integer("mixedChunk", options.mixedChunk, Math.min(64, prefillChunk), 1, prefillChunk);
   const threads = integer("threads", options.threads, 0, 0, 1024);
 
-  const rowBytes = config.headDim * config.kvHeads * (kvDtype === "f32" ? 4 : 2);
+  const rowBytes = config.headDim * config.kvHeads * DTYPE_BYTES[kvDtype];
   const blockBytes = blockTokens * config.layers * 2 * rowBytes;
-  const { maxContext, numBlocks } = poolSize(
-    options,
-    slots,
-    blockTokens,
-    blockBytes,
-    config.maxPosition,
-    kvMode,
-  );
-  const blocksPerSequence = Math.ceil(maxContext / blockTokens);
+  const quantize = options.quantize === undefined
+    ? KVRM.QUANTIZE_NONE
+    : QUANTIZE[oneOf("quantize", options.quantize, Object.keys(QUANTIZE) as (keyof typeof QUANTIZE)[])];
+  const pool = poolSize(options, slots, blockTokens, blockBytes, config.maxPosition, kvMode);
 
   const chunks = [prefillChunk];
   for (let chunk = prefillChunk / 4; chunk >= 16 && chunks.length < 3; chunk /= 4) {
@@ -111,19 +116,21 @@ export function engineSizes(options: EngineOptions, tables: ModelTables, modelDt
 
   const maxMoves = slots + STAGING_MOVES;
   const window = tables.layerWindows.every((w) => w > 0) ? Math.max(...tables.layerWindows) : 0;
-  return {
+  return withPool({
     kvMode,
     kvDtype,
-    maxContext,
+    maxContext: 0,
     blockBytes,
     inFlight: oneOf("inFlight", options.inFlight ?? 2, [1, 2]),
+    open: { kvMemory: options.kvMemory === undefined, maxContext: options.maxContext === undefined },
+    model: { quantize },
     native: {
       noop: options.noop ?? false,
       slots,
       blockTokens,
-      numBlocks,
-      maxContext,
-      maxGroups: kvMode === "paged" ? slots * blocksPerSequence : slots * GROUPS_PER_SLOT,
+      numBlocks: 0,
+      maxContext: 0,
+      maxGroups: 0,
       maxSegments: slots,
       maxMoves,
       maxEdits: EDITS_PER_STEP,
@@ -134,11 +141,11 @@ export function engineSizes(options: EngineOptions, tables: ModelTables, modelDt
       chunks,
     },
     pager: {
-      numBlocks,
+      numBlocks: 0,
       blockTokens,
       mode: kvMode,
       slots,
-      maxBlocksPerSequence: blocksPerSequence,
+      maxBlocksPerSequence: 0,
       maxGroupsPerSlot: GROUPS_PER_SLOT,
       prefixCache: kvMode !== "static" && (options.prefixCache ?? true),
       maxMoves,
@@ -150,18 +157,50 @@ export function engineSizes(options: EngineOptions, tables: ModelTables, modelDt
       edits: EDITS_PER_STEP,
       window: kvMode === "static" ? 0 : window,
     },
+  }, pool);
+}
+
+/**
+ * The same sizes, with a smaller pool where the caller left its size open and `free` bytes of memory are too
+ * few; then the context is cut as well, if that was left open.
+ *
+ * @throws {InvalidRequestError} when not even one sequence fits
+ */
+export function fitToMemory(sizes: EngineSizes, free: number): EngineSizes {
+  const budget = Math.floor(free * MOST_OF_FREE_MEMORY);
+  const { native, blockBytes, maxContext } = sizes;
+  if (!sizes.open.kvMemory || native.numBlocks * blockBytes <= budget) return sizes;
+  const wanted = { kvMemory: budget, ...(!sizes.open.maxContext && { maxContext }) };
+  const { slots, blockTokens } = native;
+  return withPool(sizes, poolSize(wanted, slots, blockTokens, blockBytes, maxContext, sizes.kvMode));
+}
+
+interface PoolSize {
+  maxContext: number;
+  numBlocks: number;
+}
+
+function withPool(sizes: EngineSizes, { maxContext, numBlocks }: PoolSize): EngineSizes {
+  const { slots, blockTokens } = sizes.native;
+  const maxBlocksPerSequence = Math.ceil(maxContext / blockTokens);
+  const maxGroups = slots * (sizes.kvMode === "paged" ? maxBlocksPerSequence : GROUPS_PER_SLOT);
+  return {
+    ...sizes,
+    maxContext,
+    native: { ...sizes.native, numBlocks, maxContext, maxGroups },
+    pager: { ...sizes.pager, numBlocks, maxBlocksPerSequence },
   };
 }
 
 /** Context and blocks that fit each other: the pool holds at least one sequence of the full context. */
 function poolSize(
-  options: EngineOptions,
+  options: Pick<EngineOptions, "maxContext" | "kvMemory">,
   slots: number,
   blockTokens: number,
   blockBytes: number,
   maxPosition: number,
   kvMode: KvMode,
-): { maxContext: number; numBlocks: number } {
+): PoolSize {
   if (options.maxContext !== undefined) integer("maxContext", options.maxContext, 0, 1, maxPosition);
   const sequences = kvMode === "static" ? slots : 1;
   const wanted = options.maxContext ?? maxPosition;

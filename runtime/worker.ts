@@ -26,7 +26,7 @@ export interface WorkerStart {
 
 /** Messages from the worker: it is ready, could not start, broke down, or has stopped. */
 export type WorkerMessage =
-  | { type: "ready"; backend: string; threads: number }
+  | { type: "ready"; backend: string; threads: number; sizes: EngineSizes }
   | { type: "failed"; message: string; code: string }
   | { type: "stopped" };
 
@@ -56,7 +56,8 @@ class EngineWorker {
   }
 
   get ready(): WorkerMessage {
-    return { type: "ready", backend: this.#host.library.backend, threads: this.#host.engine.info.threads };
+    const { library, engine, sizes } = this.#host;
+    return { type: "ready", backend: library.backend, threads: engine.info.threads, sizes };
   }
 
   /** Turns the loop until the stop word is set. */
