@@ -1,46 +1,13 @@
 #include "descriptor_check.h"
 
 #include <algorithm>
-#include <bit>
 #include <cmath>
 #include <cstdio>
 
+#include "descriptor_walk.h"
+
 namespace kvrm {
 namespace {
-
-using Want = Refusal::Want;
-
-// Names the place while a section is walked, so that each check is one line.
-struct Where {
-  Refusal* refusal;
-  const char* section;
-  int64_t index;
-
-  bool No(const char* field, double found, Want want, double a, double b, const char* why) const {
-    *refusal = {section, index, field, found, want, a, b, why};
-    return false;
-  }
-  bool Exactly(const char* field, uint64_t found, uint64_t wanted, const char* why = nullptr) const {
-    return found == wanted || No(field, double(found), Want::kExactly, double(wanted), 0, why);
-  }
-  bool AtMost(const char* field, uint64_t found, uint64_t limit, const char* why = nullptr) const {
-    return found <= limit || No(field, double(found), Want::kAtMost, double(limit), 0, why);
-  }
-  bool Within(const char* field, int64_t found, int64_t low, int64_t high, const char* why = nullptr) const {
-    return (low <= found && found <= high) || No(field, double(found), Want::kWithin, double(low), double(high), why);
-  }
-  bool Refuse(const char* field, double found, const char* why) const {
-    return No(field, found, Want::kPlain, 0, 0, why);
-  }
-};
-
-struct Context {
-  const DescriptorLimits& limits;
-  const ShadowState& shadow;
-  const DescriptorView& view;
-  CheckScratch& scratch;
-  Refusal* refusal;
-};
 
 bool Samples(const kvrm_slot& slot) { return (slot.flags & (KVRM_SLOT_DECODE | KVRM_SLOT_SAMPLE)) != 0; }
 
@@ -75,7 +42,7 @@ bool CheckPenalties(const Where& at, const kvrm_slot& slot) {
 }
 
 // What changes the logits: only with a sample, penalties only with ADJUST.
-bool CheckAdjustment(const Context& c, const Where& at, const kvrm_slot& slot) {
+bool CheckAdjustment(const CheckContext& c, const Where& at, const kvrm_slot& slot) {
   if (!Samples(slot) && slot.mask != 0) return at.Refuse("mask", slot.mask, "0, since the slot does not sample");
   if (!at.AtMost("mask", slot.mask, c.view.header->num_masks, "num_masks")) return false;
   if ((slot.flags & KVRM_SLOT_ADJUST) == 0) {
@@ -99,7 +66,7 @@ bool CheckSampling(const Where& at, const kvrm_slot& slot) {
 
 // The slot's groups: its own, exact, ascending without gaps, covering what its rows can see; and the
 // blocks that its rows write, each marked as written.
-bool CheckGroups(const Context& c, const Where& at, uint32_t index, const kvrm_slot& slot) {
+bool CheckGroups(const CheckContext& c, const Where& at, uint32_t index, const kvrm_slot& slot) {
   const uint32_t block = c.limits.block_tokens;
   const uint32_t max_blocks = (c.limits.max_context + block - 1) / block;
   const uint32_t write_first = slot.position / block;
@@ -153,7 +120,7 @@ bool CheckGroups(const Context& c, const Where& at, uint32_t index, const kvrm_s
   return true;
 }
 
-bool CheckActive(const Context& c, const Where& at, uint32_t index, const kvrm_slot& slot) {
+bool CheckActive(const CheckContext& c, const Where& at, uint32_t index, const kvrm_slot& slot) {
   const uint32_t flags = slot.flags & ~KVRM_SLOT_ADJUST;
   const bool decode = flags == KVRM_SLOT_DECODE || flags == (KVRM_SLOT_DECODE | KVRM_SLOT_TOKEN_LAST);
   const bool prefill = flags == KVRM_SLOT_PREFILL || flags == (KVRM_SLOT_PREFILL | KVRM_SLOT_SAMPLE);
@@ -182,7 +149,7 @@ bool CheckActive(const Context& c, const Where& at, uint32_t index, const kvrm_s
   return CheckGroups(c, at, index, slot);
 }
 
-bool CheckSlots(const Context& c) {
+bool CheckSlots(const CheckContext& c) {
   uint32_t num_decode = 0, num_prefill = 0;
   uint64_t num_groups = 0;
   for (uint32_t i = 0; i < c.limits.slots; ++i) {
@@ -204,7 +171,7 @@ bool CheckSlots(const Context& c) {
          at.Exactly("num_groups", header.num_groups, num_groups, "the groups of all slots");
 }
 
-bool CheckSegments(const Context& c) {
+bool CheckSegments(const CheckContext& c) {
   const kvrm_header& header = *c.view.header;
   uint32_t next = 0;  // the first row that no segment has taken yet
   for (uint32_t i = 0; i < header.num_segments; ++i) {
@@ -237,116 +204,6 @@ bool CheckSegments(const Context& c) {
     next += segment.count;
   }
   return Where{c.refusal, "header", -1}.Exactly("num_tokens", header.num_tokens, next, "the rows of all segments");
-}
-
-// The blocks of one side of a move, those of the host numbered after those of the pool, so that ranges of
-// different tiers never overlap.
-bool CheckMoveSide(const Context& c, const Where& at, const char* field, uint32_t tier, uint32_t first, uint32_t count,
-                   CheckScratch::Range* range) {
-  const bool host = tier == KVRM_TIER_HOST;
-  const uint32_t blocks = host ? c.limits.host_blocks : c.limits.num_blocks;
-  if (!at.Within("count", count, 1, blocks, host ? "host_blocks" : "num_blocks") ||
-      !at.AtMost(field, first, blocks - count, host ? "host_blocks - count" : "num_blocks - count")) {
-    return false;
-  }
-  const uint32_t base = host ? c.limits.num_blocks : 0;
-  *range = {base + first, base + first + count};
-  return true;
-}
-
-bool CheckMove(const Context& c, const Where& at, const kvrm_move& move, CheckScratch::Range* from,
-               CheckScratch::Range* to) {
-  const uint32_t from_tier = move.tiers & 0xffff, to_tier = move.tiers >> 16;
-  if (from_tier > KVRM_TIER_HOST || to_tier > KVRM_TIER_HOST || (from_tier & to_tier) != 0) {
-    return at.Refuse("tiers", move.tiers, "0, HOST or HOST << 16 (from tier | to tier << 16)");
-  }
-  return CheckMoveSide(c, at, "from", from_tier, move.from, move.count, from) &&
-         CheckMoveSide(c, at, "to", to_tier, move.to, move.count, to);
-}
-
-bool CheckMoves(const Context& c) {
-  using Range = CheckScratch::Range;
-  const uint32_t num_moves = c.view.header->num_moves;
-  Range* destinations = c.scratch.destinations.data();
-  Range from;
-  for (uint32_t i = 0; i < num_moves; ++i) {
-    if (!CheckMove(c, Where{c.refusal, "moves", i}, c.view.moves[i], &from, &destinations[i])) return false;
-  }
-  std::sort(destinations, destinations + num_moves, [](Range a, Range b) { return a.first < b.first; });
-  for (uint32_t i = 1; i < num_moves; ++i) {
-    if (destinations[i].first < destinations[i - 1].end) {
-      return Where{c.refusal, "moves", -1}.Refuse("to", destinations[i].first,
-                                                  "a block that is one move's destination");
-    }
-  }
-  for (uint32_t i = 0; i < num_moves; ++i) {
-    const kvrm_move& move = c.view.moves[i];
-    const uint32_t base = (move.tiers & 0xffff) == KVRM_TIER_HOST ? c.limits.num_blocks : 0;
-    from = {base + move.from, base + move.from + move.count};
-    // The destinations are disjoint and sorted: the first that ends after the source begins decides.
-    const Range* hit = std::upper_bound(destinations, destinations + num_moves, from.first,
-                                        [](uint32_t first, Range range) { return first < range.end; });
-    if (hit != destinations + num_moves && hit->first < from.end) {
-      return Where{c.refusal, "moves", i}.Refuse("from", move.from, "blocks that are no move's destination");
-    }
-  }
-  return true;
-}
-
-bool CheckEdit(const Where& at, const kvrm_edit& edit) {
-  switch (edit.slot_kind >> 16) {
-    case KVRM_EDIT_CLEAR:
-      return at.Exactly("token", uint32_t(edit.token), 0) && at.Exactly("value", edit.value, 0);
-    case KVRM_EDIT_PROMPT:
-      return at.Exactly("value", edit.value, 0);
-    case KVRM_EDIT_COUNT:
-      return at.Within("value", edit.value, 1, KVRM_MAX_COUNT);
-    case KVRM_EDIT_BIAS: {
-      const float bias = std::bit_cast<float>(edit.value);
-      return std::isfinite(bias) || at.Refuse("value", bias, "the bits of a finite number");
-    }
-    default:
-      return at.Refuse("slot_kind", edit.slot_kind, "slot | kind << 16 with a kind of at most 3");
-  }
-}
-
-bool CheckEdits(const Context& c) {
-  const int64_t last_id = int64_t(c.limits.vocab) - 1;
-  uint32_t slot = 0, biases = 0;
-  bool cleared = false;
-  for (uint32_t i = 0; i < c.view.header->num_edits; ++i) {
-    const kvrm_edit& edit = c.view.edits[i];
-    const Where at{c.refusal, "edits", i};
-    const uint32_t edited = edit.slot_kind & 0xffff, kind = edit.slot_kind >> 16;
-    if (!CheckEdit(at, edit) || !at.Within("token", edit.token, 0, last_id) ||
-        !at.Exactly("reserved0", edit.reserved0, 0)) {
-      return false;
-    }
-    if (edited >= c.limits.slots || edited < slot) {
-      return at.No("slot_kind", edited, Want::kWithin, slot, c.limits.slots - 1, "the slot; edits are sorted by it");
-    }
-    const bool first = i == 0 || edited != slot;
-    if (first) {
-      slot = edited;
-      cleared = kind == KVRM_EDIT_CLEAR;
-      biases = cleared ? 0 : c.shadow.biases[slot];
-      if (++c.scratch.edit_stamp == 0) {
-        std::fill(c.scratch.token_stamp.begin(), c.scratch.token_stamp.end(), 0);
-        c.scratch.edit_stamp = 1;
-      }
-    } else if (kind == KVRM_EDIT_CLEAR) {
-      return at.Refuse("slot_kind", edit.slot_kind, "no CLEAR after other edits of its slot");
-    }
-    if (kind != KVRM_EDIT_BIAS) continue;
-    const uint64_t* biased = &c.shadow.biased[slot * c.shadow.BiasedWords()];
-    uint32_t& stamp = c.scratch.token_stamp[edit.token];
-    if (stamp == c.scratch.edit_stamp || (!cleared && (biased[edit.token / 64] >> edit.token % 64 & 1) != 0)) {
-      return at.Refuse("token", edit.token, "a token that its slot does not bias yet");
-    }
-    stamp = c.scratch.edit_stamp;
-    if (++biases > KVRM_MAX_BIASES) return at.Refuse("slot_kind", edit.slot_kind, "at most 1024 biases of one slot");
-  }
-  return true;
 }
 
 }  // namespace
@@ -408,7 +265,7 @@ bool CheckSections(const DescriptorLimits& limits, const ShadowState& shadow, co
     std::fill(scratch.slot_stamp.begin(), scratch.slot_stamp.end(), 0);
     scratch.stamp = 1;
   }
-  const Context context{limits, shadow, view, scratch, refusal};
+  const CheckContext context{limits, shadow, view, scratch, refusal};
   return CheckSlots(context) && CheckSegments(context) && CheckMoves(context) && CheckEdits(context);
 }
 

@@ -1,0 +1,52 @@
+// descriptor_walk.h - what the parts of the descriptor's check share.
+#ifndef KVRM_COMMON_DESCRIPTOR_WALK_H_
+#define KVRM_COMMON_DESCRIPTOR_WALK_H_
+
+#include <cstdint>
+
+#include "descriptor_check.h"
+
+namespace kvrm {
+
+using Want = Refusal::Want;
+
+// Names the place while a section is walked, so that each check is one line.
+struct Where {
+  Refusal* refusal;
+  const char* section;
+  int64_t index;
+
+  bool No(const char* field, double found, Want want, double a, double b, const char* why) const {
+    *refusal = {section, index, field, found, want, a, b, why};
+    return false;
+  }
+  bool Exactly(const char* field, uint64_t found, uint64_t wanted, const char* why = nullptr) const {
+    return found == wanted || No(field, double(found), Want::kExactly, double(wanted), 0, why);
+  }
+  bool AtMost(const char* field, uint64_t found, uint64_t limit, const char* why = nullptr) const {
+    return found <= limit || No(field, double(found), Want::kAtMost, double(limit), 0, why);
+  }
+  bool Within(const char* field, int64_t found, int64_t low, int64_t high, const char* why = nullptr) const {
+    return (low <= found && found <= high) || No(field, double(found), Want::kWithin, double(low), double(high), why);
+  }
+  bool Refuse(const char* field, double found, const char* why) const {
+    return No(field, found, Want::kPlain, 0, 0, why);
+  }
+};
+
+struct CheckContext {
+  const DescriptorLimits& limits;
+  const ShadowState& shadow;
+  const DescriptorView& view;
+  CheckScratch& scratch;
+  Refusal* refusal;
+};
+
+// moves[]: ranges within their tiers, destinations apart from each other and from every source.
+bool CheckMoves(const CheckContext& c);
+
+// edits[]: sorted by slot, values in range, no token biased twice.
+bool CheckEdits(const CheckContext& c);
+
+}  // namespace kvrm
+#endif  // KVRM_COMMON_DESCRIPTOR_WALK_H_
