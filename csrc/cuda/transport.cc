@@ -31,7 +31,6 @@ void JoinMoves(const kvrm_move* moves, uint32_t num_moves, std::vector<TierCopy>
 kvrm_status HostTier::Create(uint32_t host_blocks, uint64_t block_bytes, std::unique_ptr<HostTier>* out) {
   std::unique_ptr<HostTier> tier(new HostTier(block_bytes));
   KVRM_TRY(PinnedMemory::Allocate(host_blocks * block_bytes, "the host tier", &tier->memory_));
-  // Copies are short beside steps, and a step waits for them.
   KVRM_CUDA_TRY("create the host tier", cudaStreamCreateWithFlags(&tier->stream_, cudaStreamNonBlocking));
   KVRM_CUDA_TRY("create the host tier", cudaEventCreateWithFlags(&tier->before_, cudaEventDisableTiming));
   KVRM_CUDA_TRY("create the host tier", cudaEventCreateWithFlags(&tier->after_, cudaEventDisableTiming));

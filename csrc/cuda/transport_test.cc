@@ -38,7 +38,7 @@ TEST(JoinMovesOfAdjacentBlocks) {
 TEST(JoinMovesLeavesGapsAlone) {
   CHECK_EQ(Join({{kToHost, 0, 0, 1}, {kToHost, 1, 2, 1}}).size(), 2u);    // a gap at the host
   CHECK_EQ(Join({{kToHost, 0, 0, 1}, {kToHost, 2, 1, 1}}).size(), 2u);    // a gap in the pool
-  CHECK_EQ(Join({{kToHost, 0, 0, 1}, {kFromHost, 1, 1, 1}}).size(), 2u);  // two directions
+  CHECK_EQ(Join({{kFromHost, 0, 0, 1}, {kToHost, 1, 1, 1}}).size(), 2u);  // two directions
   CHECK_EQ(Join({{kToHost, 0, 5, 1}, {kToHost, 1, 4, 1}}).size(), 2u);    // backwards
   CHECK_EQ(Join({{0, 0, 5, 1}}).size(), 0u);                              // within the pool
   CHECK_EQ(Join({}).size(), 0u);
