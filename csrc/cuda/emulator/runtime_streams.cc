@@ -44,6 +44,10 @@ cudaError_t cudaStreamDestroy(cudaStream_t stream) {
   State& state = call.state;
   if (state.streams.count(stream) == 0) return Return(cudaErrorInvalidResourceHandle);
   state.RunUntil(call.lock, [&] { return stream->operations.empty(); });
+  if (stream->capture != nullptr) {
+    stream->capture->invalid = true;
+    if (stream->capture->origin == stream) std::erase(state.captures, stream->capture);
+  }
   state.streams.erase(stream);
   delete stream;
   return Return(call.Lost());
