@@ -14,6 +14,7 @@ import { chatRoutes } from "./routes/chat.ts";
 import { completionRoutes } from "./routes/completions.ts";
 import { healthRoutes } from "./routes/health.ts";
 import { modelRoutes } from "./routes/models.ts";
+import { responseRoutes } from "./routes/responses.ts";
 import type { ToolFormat } from "./tools/formats.ts";
 
 /** How the API behaves, beside its engine. */
@@ -34,7 +35,7 @@ export function createApp(
   const context: ApiContext = { engine, log, maxBodyBytes, toolFormat: toolFormat ?? null };
   const app = new Hono<ApiEnv>();
   app.use(requestId(), requestLog(log));
-  for (const routes of [healthRoutes, modelRoutes, completionRoutes, chatRoutes]) {
+  for (const routes of [healthRoutes, modelRoutes, completionRoutes, chatRoutes, responseRoutes]) {
     app.route("/", routes(context));
   }
   refuseOtherMethods(app);

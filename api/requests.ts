@@ -97,7 +97,8 @@ export function requireChatTemplate(served: ModelInfo): void {
   );
 }
 
-function commonFields(body: SamplingBody, signal: AbortSignal) {
+/** The fields of sampling, stopping and scheduling, as the engine knows them. */
+export function commonFields(body: Partial<SamplingBody>, signal: AbortSignal) {
   return {
     sampling: sampling(body),
     stop: typeof body.stop === "string" ? [body.stop] : body.stop,
@@ -110,7 +111,7 @@ function commonFields(body: SamplingBody, signal: AbortSignal) {
   };
 }
 
-function sampling(body: SamplingBody): SamplingParams {
+function sampling(body: Partial<SamplingBody>): SamplingParams {
   // OpenAI allows a nucleus of no mass at all, which can only mean the best token.
   const onlyBest = body.top_p === 0;
   return present({
@@ -128,7 +129,7 @@ function sampling(body: SamplingBody): SamplingParams {
 }
 
 /** The fields that are neither null nor undefined. */
-function present<T extends object>(fields: T): { [K in keyof T]?: NonNullable<T[K]> } {
+export function present<T extends object>(fields: T): { [K in keyof T]?: NonNullable<T[K]> } {
   return Object.fromEntries(
     Object.entries(fields).filter(([, value]) => value !== null && value !== undefined),
   ) as { [K in keyof T]?: NonNullable<T[K]> };

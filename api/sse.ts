@@ -20,6 +20,11 @@ export function event(value: unknown): string {
   return `data: ${JSON.stringify(value)}\n\n`;
 }
 
+/** One event with a name, which its JSON value repeats as `type`. */
+export function namedEvent<T extends { type: string }>(value: T): string {
+  return `event: ${value.type}\ndata: ${JSON.stringify(value)}\n\n`;
+}
+
 /**
  * A stream of events. Writers hand in text of whole events; once per turn of the event loop each stream's
  * text becomes one chunk of bytes. `onCancel` is called when the reader goes away.

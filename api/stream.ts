@@ -9,7 +9,7 @@ import type { Generation } from "../runtime/types.ts";
 import { cancelAll } from "./batch.ts";
 import { type ChunkWriter, usageEvent } from "./chunks.ts";
 import type { ApiEnv } from "./context.ts";
-import { toApiError } from "./errors.ts";
+import { type ApiError, toApiError } from "./errors.ts";
 import type { Identity } from "./identity.ts";
 import type { Logger } from "./log.ts";
 import { DONE, event, EventStream } from "./sse.ts";
@@ -33,6 +33,10 @@ export interface StreamParts<W extends ChunkWriter> {
   writer: (index: number) => W;
   /** Events that precede a choice's first chunk. */
   opening?: (generation: Generation, prompt: number, writers: readonly W[]) => Promise<string>;
+  /** The last events of a stream that went well. Default: usage if asked for, then `[DONE]`. */
+  closing?: () => string;
+  /** The last event of one that did not. Default: OpenAI's error body. */
+  failure?: (error: ApiError) => string;
 }
 
 /** A response that streams all choices as they come, then usage if asked for, then `[DONE]`. */
@@ -59,11 +63,12 @@ export async function writeAll<W extends ChunkWriter>(
   try {
     await Promise.all(generations.map((generation, prompt) => pump(parts, generation, prompt, stream)));
     if (includeUsage) stream.write(usageEvent(identity, usageBody(generations.map(({ usage }) => usage))));
-    stream.write(DONE);
+    stream.write(parts.closing?.() ?? DONE);
   } catch (error) {
     cancelAll(generations);
     if (!stream.closed) onError(error);
-    stream.write(event(toApiError(error).body));
+    const reported = toApiError(error);
+    stream.write(parts.failure?.(reported) ?? event(reported.body));
   }
   stream.close();
 }
