@@ -56,6 +56,21 @@ __device__ __forceinline__ uint32_t Raise2(uint32_t a) {
 #endif
 }
 
+// 16 bytes of shared memory, read where it says so: kept in registers from one place to the next, what is
+// read twice would cost more.
+__device__ __forceinline__ uint4 LoadShared128(const uint8_t* shared) {
+#ifdef KVRM_EMULATOR
+  return *reinterpret_cast<const uint4*>(shared);
+#else
+  uint4 v;
+  asm volatile("ld.shared.v4.u32 {%0,%1,%2,%3}, [%4];"
+               : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
+               : "r"(SharedAddress(shared))
+               : "memory");
+  return v;
+#endif
+}
+
 // ---- narrow types to pairs of T, exactly -----------------------------------------------------------------
 
 template <class T>

@@ -17,14 +17,20 @@ KVRM_HD uint32_t StreamSharedFloats(uint32_t features, uint32_t pieces, uint32_t
   return 8 * row_tiles * (features / kUnitFeatures * pieces * kUnitStride + SumStride(features));
 }
 
+inline constexpr uint32_t kChunkUnits = kChunkBytes / 16;
+
+__device__ __forceinline__ const uint8_t* UnitAt(const uint8_t* base, uint32_t unit) {
+  return base + uint64_t{unit} * 16;
+}
+
 // Where a warp is: a chunk of one of its units. Unit u is 16 features, number u % groups, over piece
 // u / groups; a warp takes every kGemmWarps-th.
 template <WeightType kType>
 struct StreamCursor {
-  const uint8_t* low;   // the lane's 16 bytes of the chunk, feature g
-  const uint8_t* high;  // feature g + 8
-  const float* low_scales;
-  const float* high_scales;
+  uint32_t low;        // the lane's 16 bytes of the chunk, feature g, in 16-byte units of the weights
+  uint32_t high;       // feature g + 8
+  uint32_t low_scale;  // INT4: index of the chunk's scale
+  uint32_t high_scale;
   uint32_t unit;
   uint32_t chunk;  // of the row
   uint32_t end;    // of the piece
@@ -38,27 +44,25 @@ struct StreamCursor {
     const uint32_t piece = unit / groups, f = unit % groups * kUnitFeatures + lane / 4;
     const uint32_t low_row = RowOfFeature(args, blockIdx.x, args.stream_features, f).row;
     const uint32_t high_row = RowOfFeature(args, blockIdx.x, args.stream_features, f + 8).row;
-    const uint64_t row_bytes = WeightRowBytes(kType, args.k);
     const uint32_t chunks = (args.k + F::kChunk - 1) / F::kChunk;
     chunk = piece * F::kPieceChunks;
     end = chunk + F::kPieceChunks < chunks ? chunk + F::kPieceChunks : chunks;
-    const uint64_t at = uint64_t{chunk} * kChunkBytes + lane % 4 * 16;
-    low = args.weight + low_row * row_bytes + at;
-    high = args.weight + high_row * row_bytes + at;
+    low = (low_row * chunks + chunk) * kChunkUnits + lane % 4;
+    high = (high_row * chunks + chunk) * kChunkUnits + lane % 4;
     if constexpr (kType == WeightType::kInt4) {
-      low_scales = args.scales + uint64_t{low_row} * chunks + chunk;
-      high_scales = args.scales + uint64_t{high_row} * chunks + chunk;
+      low_scale = low_row * chunks + chunk;
+      high_scale = high_row * chunks + chunk;
     }
   }
 
   __device__ __forceinline__ void Advance(const GemmArgs& args, uint32_t count) {
     chunk += count;
     if (chunk < end) {
-      low += count * kChunkBytes;
-      high += count * kChunkBytes;
+      low += count * kChunkUnits;
+      high += count * kChunkUnits;
       if constexpr (kType == WeightType::kInt4) {
-        low_scales += count;
-        high_scales += count;
+        low_scale += count;
+        high_scale += count;
       }
     } else {
       unit += kGemmWarps;
@@ -70,18 +74,18 @@ struct StreamCursor {
 // Weights that are on their way: kDepth chunks of two rows, and INT4's scales.
 template <WeightType kType>
 struct StreamWeights {
-  // Registers for 8 KiB (INT4: 4 KiB) of each warp.
+  // Registers for 8 KiB of each warp, or 4 KiB where more of them go to activations.
   static constexpr uint32_t kDepth = kType == WeightType::kInt4 ? 4 : 8;
   uint4 low[kDepth], high[kDepth];
   float low_scale[kDepth], high_scale[kDepth];
 
-  __device__ __forceinline__ void Load(const StreamCursor<kType>& at, uint32_t i, bool valid) {
+  __device__ __forceinline__ void Load(const GemmArgs& args, const StreamCursor<kType>& at, uint32_t i, bool valid) {
     if (!valid || at.chunk + i >= at.end) return;
-    low[i] = Load128Stream(at.low + i * kChunkBytes);
-    high[i] = Load128Stream(at.high + i * kChunkBytes);
+    low[i] = Load128Stream(UnitAt(args.weight, at.low + i * kChunkUnits));
+    high[i] = Load128Stream(UnitAt(args.weight, at.high + i * kChunkUnits));
     if constexpr (kType == WeightType::kInt4) {
-      low_scale[i] = at.low_scales[i];
-      high_scale[i] = at.high_scales[i];
+      low_scale[i] = args.scales[at.low_scale + i];
+      high_scale[i] = args.scales[at.high_scale + i];
     }
   }
 };
@@ -94,24 +98,25 @@ __device__ __forceinline__ StreamCursor<kType> FirstUnit(const GemmArgs& args) {
   return cursor;
 }
 
-// The activations of one chunk: 8 kRowTiles rows.
-template <WeightType kType, uint32_t kRowTiles>
-struct StreamInput {
-  uint4 x[Format<kType>::kSlabs][kRowTiles];
+// The slab after the last of a piece that ends with chunk `end`; a row's last chunk may hold less.
+template <WeightType kType>
+__device__ __forceinline__ uint32_t EndSlab(uint32_t end, uint32_t slabs) {
+  return end * Format<kType>::kSlabs < slabs ? end * Format<kType>::kSlabs : slabs;
+}
 
-  __device__ __forceinline__ void Load(const GemmArgs& args, uint32_t rows, uint32_t chunk, bool valid) {
-    using F = Format<kType>;
-    const uint32_t lane = threadIdx.x % 32;
+// The activations of one slab: 8 kRowTiles rows; zeros from slab `end` on.
+template <uint32_t kRowTiles>
+struct StreamInput {
+  uint4 x[kRowTiles];
+
+  __device__ __forceinline__ void Load(const GemmArgs& args, uint32_t rows, uint32_t slab, uint32_t end) {
+    const uint32_t lane = threadIdx.x % 32, k = slab * kSlab;
     KVRM_UNROLL
-    for (uint32_t s = 0; s < F::kSlabs; ++s) {
-      const uint32_t k = chunk * F::kChunk + s * kSlab;
-      KVRM_UNROLL
-      for (uint32_t j = 0; j < kRowTiles; ++j) {
-        const uint32_t row = 8 * j + lane / 4;
-        x[s][j] = make_uint4(0, 0, 0, 0);
-        if (valid && row < rows && k < args.k) {
-          x[s][j] = Load128(args.x + 2 * (uint64_t{row} * args.k + k + lane % 4 * 8));
-        }
+    for (uint32_t j = 0; j < kRowTiles; ++j) {
+      const uint32_t row = 8 * j + lane / 4;
+      x[j] = make_uint4(0, 0, 0, 0);
+      if (slab < end && row < rows) {
+        x[j] = Load128(args.x + 2 * (uint64_t{row} * args.k + k + lane % 4 * 8));
       }
     }
   }
@@ -123,36 +128,47 @@ __device__ __forceinline__ void StreamUnits(const GemmArgs& args, uint32_t rows,
                                             StreamWeights<kType>& weights, float* units) {
   using F = Format<kType>;
   constexpr uint32_t kDepth = StreamWeights<kType>::kDepth;
-  // Chunks of activations ahead; they come from the L2 cache at most.
-  constexpr uint32_t kAhead = F::kSlabs == 1 ? 4 / kRowTiles : F::kSlabs == 2 ? 2 / kRowTiles : 1;
+  // Slabs of activations ahead; they come from the L2 cache at most.
+  constexpr uint32_t kAhead = 4 / kRowTiles, kSlabs = kDepth * F::kSlabs;
   const uint32_t num_units = args.stream_features / kUnitFeatures * args.pieces;
   const uint32_t lane = threadIdx.x % 32, slabs = args.k / kSlab;
 
-  StreamInput<kType, kRowTiles> input[kAhead];
+  StreamInput<kRowTiles> input[kAhead];
   KVRM_UNROLL
-  for (uint32_t i = 0; i < kAhead; ++i)
-    input[i].Load(args, rows, at.chunk + i, !at.Done(num_units) && at.chunk + i < at.end);
+  for (uint32_t i = 0; i < kAhead; ++i) {
+    input[i].Load(args, rows, at.chunk * F::kSlabs + i, at.Done(num_units) ? 0 : EndSlab<kType>(at.end, slabs));
+  }
   float sums[kRowTiles][4] = {};
   while (!at.Done(num_units)) {
     StreamCursor<kType> next = at;
     next.Advance(args, kDepth);
     const bool more = !next.Done(num_units);
+    const uint32_t slab_first = at.chunk * F::kSlabs, slab_end = EndSlab<kType>(at.end, slabs);
+    const uint32_t next_first = next.chunk * F::kSlabs, next_end = more ? EndSlab<kType>(next.end, slabs) : 0;
     KVRM_UNROLL
     for (uint32_t i = 0; i < kDepth; ++i) {
-      if (at.chunk + i < at.end) {
-        float group[kRowTiles][4] = {};
-        KVRM_UNROLL
-        for (uint32_t s = 0; s < F::kSlabs; ++s) {
-          if ((at.chunk + i) * F::kSlabs + s >= slabs) continue;
+      float group[kRowTiles][4] = {};
+      KVRM_UNROLL
+      for (uint32_t s = 0; s < F::kSlabs; ++s) {
+        const uint32_t slab = i * F::kSlabs + s;
+        StreamInput<kRowTiles>& x = input[slab % kAhead];
+        if (slab_first + slab < slab_end) {
           uint32_t low[4], high[4];
           Unpack<kType, T>(weights.low[i], s, low);
           Unpack<kType, T>(weights.high[i], s, high);
           KVRM_UNROLL
           for (uint32_t j = 0; j < kRowTiles; ++j) {
-            MultiplySlab<T>(kType == WeightType::kInt4 ? group[j] : sums[j], low, high, input[i % kAhead].x[s][j]);
+            MultiplySlab<T>(kType == WeightType::kInt4 ? group[j] : sums[j], low, high, x.x[j]);
           }
         }
-        if constexpr (kType == WeightType::kInt4) {
+        if (slab + kAhead < kSlabs) {
+          x.Load(args, rows, slab_first + slab + kAhead, slab_end);
+        } else {
+          x.Load(args, rows, next_first + slab + kAhead - kSlabs, next_end);
+        }
+      }
+      if constexpr (kType == WeightType::kInt4) {
+        if (at.chunk + i < at.end) {
           KVRM_UNROLL
           for (uint32_t j = 0; j < kRowTiles; ++j) {
             KVRM_UNROLL
@@ -162,13 +178,7 @@ __device__ __forceinline__ void StreamUnits(const GemmArgs& args, uint32_t rows,
           }
         }
       }
-      weights.Load(next, i, more);
-      if (i + kAhead < kDepth) {
-        input[i % kAhead].Load(args, rows, at.chunk + i + kAhead, at.chunk + i + kAhead < at.end);
-      } else {
-        const uint32_t chunk = next.chunk + i + kAhead - kDepth;
-        input[i % kAhead].Load(args, rows, chunk, more && chunk < next.end);
-      }
+      weights.Load(args, next, i, more);
     }
     if (next.unit != at.unit) {
       float* to = units + at.unit * (8 * kRowTiles * kUnitStride) + lane / 4;

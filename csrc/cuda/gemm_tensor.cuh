@@ -31,10 +31,10 @@ __global__ void __launch_bounds__(kGemmThreads, 2) SmallKernel(GemmArgs args) {
     KVRM_UNROLL
     for (uint32_t i = 0; i < StreamWeights<kType>::kDepth; ++i) {
       if (streams_always) {
-        weights.Load(first, i, !first.Done(units));
+        weights.Load(args, first, i, !first.Done(units));
       } else if (!first.Done(units) && first.chunk + i < first.end) {
-        PrefetchL2(first.low + i * kChunkBytes);
-        PrefetchL2(first.high + i * kChunkBytes);
+        PrefetchL2(UnitAt(args.weight, first.low + i * kChunkUnits));
+        PrefetchL2(UnitAt(args.weight, first.high + i * kChunkUnits));
       }
     }
   }
@@ -45,7 +45,7 @@ __global__ void __launch_bounds__(kGemmThreads, 2) SmallKernel(GemmArgs args) {
     if (!has_tile || rows == 0) return;
     if (!streams_always) {
       KVRM_UNROLL
-      for (uint32_t i = 0; i < StreamWeights<kType>::kDepth; ++i) weights.Load(first, i, !first.Done(units));
+      for (uint32_t i = 0; i < StreamWeights<kType>::kDepth; ++i) weights.Load(args, first, i, !first.Done(units));
     }
     tile = rows <= 8 ? StreamTile<kType, T, 1>(args, rows, first, weights, DynamicShared<float>())
                      : StreamTile<kType, T, 2>(args, rows, first, weights, DynamicShared<float>());

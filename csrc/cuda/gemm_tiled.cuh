@@ -121,30 +121,31 @@ __device__ __forceinline__ void MultiplyChunk(const uint8_t* stage, uint32_t chu
   using F = Format<kType>;
   const uint32_t warp = threadIdx.x / 32, g = threadIdx.x % 32 / 4, t = threadIdx.x % 4;
   const uint32_t feature = warp % 4 * 32 + g, row = warp / 4 * Tile::kWarpRows + g;
-  uint4 weight[2][2];
+  // INT4 has twice the sums; it reads x twice rather than keep two operands of weights.
+  constexpr uint32_t kTogether = kType == WeightType::kInt4 ? 1 : 2;
   KVRM_UNROLL
-  for (uint32_t m = 0; m < 2; ++m) {
+  for (uint32_t first = 0; first < 2; first += kTogether) {
+    uint4 weight[kTogether][2];
     KVRM_UNROLL
-    for (uint32_t h = 0; h < 2; ++h) {
-      weight[m][h] = *reinterpret_cast<const uint4*>(stage + Tile::WeightAt(feature + 16 * m + 8 * h, chunk * 4 + t));
-    }
-  }
-  KVRM_UNROLL
-  for (uint32_t s = 0; s < F::kSlabs; ++s) {
-    if (s >= slabs) continue;
-    uint32_t low[2][4], high[2][4];
-    KVRM_UNROLL
-    for (uint32_t m = 0; m < 2; ++m) {
-      Unpack<kType, T>(weight[m][0], s, low[m]);
-      Unpack<kType, T>(weight[m][1], s, high[m]);
+    for (uint32_t i = 0; i < 2 * kTogether; ++i) {
+      weight[i / 2][i % 2] = LoadShared128(stage + Tile::WeightAt(feature + 16 * first + 8 * i, chunk * 4 + t));
     }
     KVRM_UNROLL
-    for (uint32_t j = 0; j < Tile::kRowTiles; ++j) {
-      if (j >= row_tiles) continue;
-      const uint4 x =
-          *reinterpret_cast<const uint4*>(stage + Tile::InputAt(row + 8 * j, (chunk * F::kSlabs + s) * 4 + t));
+    for (uint32_t s = 0; s < F::kSlabs; ++s) {
+      if (s >= slabs) continue;
+      uint32_t low[kTogether][4], high[kTogether][4];
       KVRM_UNROLL
-      for (uint32_t m = 0; m < 2; ++m) MultiplySlab<T>(sums[m][j], low[m], high[m], x);
+      for (uint32_t m = 0; m < kTogether; ++m) {
+        Unpack<kType, T>(weight[m][0], s, low[m]);
+        Unpack<kType, T>(weight[m][1], s, high[m]);
+      }
+      KVRM_UNROLL
+      for (uint32_t j = 0; j < Tile::kRowTiles; ++j) {
+        if (j >= row_tiles) continue;
+        const uint4 x = LoadShared128(stage + Tile::InputAt(row + 8 * j, (chunk * F::kSlabs + s) * 4 + t));
+        KVRM_UNROLL
+        for (uint32_t m = 0; m < kTogether; ++m) MultiplySlab<T>(sums[first + m][j], low[m], high[m], x);
+      }
     }
   }
 }
@@ -244,12 +245,13 @@ __device__ __forceinline__ SumTile TiledBody(const GemmArgs& args, const TilePar
   for (uint32_t i = 0; i + 1 < Tile::kStages; ++i) load(step_first + i);
 
   // INT4: the sums of a group, and of its piece.
-  const float* scales[2][2];
+  uint32_t scales[2][2];
   if constexpr (kType == WeightType::kInt4) {
+    KVRM_UNROLL
     for (uint32_t i = 0; i < 4; ++i) {
       const uint32_t f = at.part * kTileFeatures + warp % 4 * 32 + 8 * i + threadIdx.x % 32 / 4;
       const uint32_t groups = (args.k + kInt4Group - 1) / kInt4Group;
-      scales[i / 2][i % 2] = args.scales + uint64_t{RowOfFeature(args, at.tile, args.tile_features, f).row} * groups;
+      scales[i / 2][i % 2] = RowOfFeature(args, at.tile, args.tile_features, f).row * groups;
     }
   }
   WarpSums<Tile::kRowTiles> sums = {}, group = {};
@@ -261,7 +263,8 @@ __device__ __forceinline__ SumTile TiledBody(const GemmArgs& args, const TilePar
     const uint8_t* stage = shared + step % Tile::kStages * Tile::kStageBytes;
     float scale[2][2];
     if constexpr (kType == WeightType::kInt4) {
-      for (uint32_t i = 0; i < 4; ++i) scale[i / 2][i % 2] = scales[i / 2][i % 2][step];
+      KVRM_UNROLL
+      for (uint32_t i = 0; i < 4; ++i) scale[i / 2][i % 2] = args.scales[scales[i / 2][i % 2] + step];
     }
     KVRM_UNROLL
     for (uint32_t c = 0; c < Tile::kChunks; ++c) {
