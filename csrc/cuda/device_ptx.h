@@ -211,7 +211,7 @@ void Launch(const LaunchConfig& config, void (*kernel)(P...), A&&... args) {
   launch.stream = config.stream;
   launch.attrs = &attribute;
   launch.numAttrs = config.dependent ? 1 : 0;
-  (void)cudaLaunchKernelEx(&launch, kernel, static_cast<P>(std::forward<A>(args))...);
+  (void)cudaLaunchKernelEx(&launch, kernel, std::forward<A>(args)...);
 }
 
 // Before the first launch with more than 48 KiB of dynamic shared memory.

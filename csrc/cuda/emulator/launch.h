@@ -31,12 +31,12 @@ void Reset();
 
 }  // namespace emulator
 
-// Arguments are converted and copied here.
+// Arguments are converted, as in a call, and copied here.
 template <class... P, class... A>
 void Launch(const LaunchConfig& config, void (*kernel)(P...), A&&... args) {
   static_assert(sizeof...(P) == sizeof...(A), "a kernel takes as many arguments as it has parameters");
   emulator::Kernel launch;
-  launch.body = [kernel, values = std::tuple<P...>(static_cast<P>(std::forward<A>(args))...)] {
+  launch.body = [kernel, values = std::tuple<P...>(std::forward<A>(args)...)] {
     std::apply(kernel, values);
   };
   launch.grid = config.grid;

@@ -132,8 +132,11 @@ void State::RunUntil(std::unique_lock<std::mutex>& lock, const std::function<boo
       std::fprintf(stderr, "kvrm emulator: streams wait for events that cannot come\n");
       std::abort();
     }
-    lock.unlock();
-    lock.lock();
+    if (calls > 1) {
+      lock.unlock();
+      std::this_thread::yield();
+      lock.lock();
+    }
   }
 }
 

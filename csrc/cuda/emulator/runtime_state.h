@@ -3,6 +3,7 @@
 #ifndef KVRM_CUDA_EMULATOR_RUNTIME_STATE_H_
 #define KVRM_CUDA_EMULATOR_RUNTIME_STATE_H_
 
+#include <atomic>
 #include <chrono>
 #include <cstdint>
 #include <deque>
@@ -87,6 +88,7 @@ struct State {
   void ReadEnvironment();
 
   std::mutex mutex;
+  std::atomic<int> calls = 0;  // that have the mutex or want it
   Random random;
   cudaError_t sticky = cudaSuccess;
   uint64_t kernels = 0;  // that have run
@@ -131,7 +133,13 @@ cudaError_t Return(cudaError_t error);
 // A call of the API: the state, locked, and what went wrong before.
 class Call {
  public:
-  Call() : state(TheState()), lock(state.mutex) {}
+  Call() : state(TheState()), lock(state.mutex, std::defer_lock) {
+    ++state.calls;
+    lock.lock();
+  }
+  ~Call() { --state.calls; }
+  Call(const Call&) = delete;
+  Call& operator=(const Call&) = delete;
   // The error that ends the call at once.
   cudaError_t Lost() const { return !state.present ? cudaErrorNoDevice : state.sticky; }
 

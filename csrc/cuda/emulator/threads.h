@@ -77,8 +77,9 @@ struct Warp {
   bool queued = false;
 };
 
-// The thread that runs. Its address is read with one instruction even in a library that was loaded late.
-extern constinit thread_local Lane* current __attribute__((tls_model("initial-exec")));
+// The thread that runs. Not initial-exec: that would put all thread-locals of the library, the blocks' shared
+// memory among them, into the small space that is left for libraries that are loaded late.
+extern constinit thread_local Lane* current;
 
 // Ends the process: what happened, in which block, which threads wait where.
 [[noreturn]] void Die(const char* what, const Where& where);
