@@ -10,11 +10,15 @@ import { DEFAULT_MAX_BODY_BYTES } from "./body.ts";
 import type { ApiContext, ApiEnv } from "./context.ts";
 import { ApiError, toApiError } from "./errors.ts";
 import { createLogger, type Logger } from "./log.ts";
+import { anthropicError, speaksAnthropic } from "./messages/errors.ts";
 import { chatRoutes } from "./routes/chat.ts";
 import { completionRoutes } from "./routes/completions.ts";
 import { healthRoutes } from "./routes/health.ts";
+import { messageRoutes } from "./routes/messages.ts";
 import { modelRoutes } from "./routes/models.ts";
 import { responseRoutes } from "./routes/responses.ts";
+import { tokenizeRoutes } from "./routes/tokenize.ts";
+import { versionRoutes } from "./routes/version.ts";
 import type { ToolFormat } from "./tools/formats.ts";
 
 /** How the API behaves, beside its engine. */
@@ -27,6 +31,17 @@ export interface AppOptions {
   toolFormat?: ToolFormat;
 }
 
+const ROUTES = [
+  healthRoutes,
+  modelRoutes,
+  completionRoutes,
+  chatRoutes,
+  responseRoutes,
+  messageRoutes,
+  tokenizeRoutes,
+  versionRoutes,
+];
+
 /** The API as a Hono app: serve its `fetch`. The engine stays the caller's to close. */
 export function createApp(
   engine: Engine,
@@ -35,12 +50,10 @@ export function createApp(
   const context: ApiContext = { engine, log, maxBodyBytes, toolFormat: toolFormat ?? null };
   const app = new Hono<ApiEnv>();
   app.use(requestId(), requestLog(log));
-  for (const routes of [healthRoutes, modelRoutes, completionRoutes, chatRoutes, responseRoutes]) {
-    app.route("/", routes(context));
-  }
+  for (const routes of ROUTES) app.route("/", routes(context));
   refuseOtherMethods(app);
   app.notFound((c) =>
-    new ApiError(404, `There is no ${c.req.method} ${c.req.path}.`, { code: "unknown_url" }).toResponse()
+    errorResponse(new ApiError(404, `There is no ${c.req.method} ${c.req.path}.`, { code: "unknown_url" }), c)
   );
   app.onError((error, c) => reportError(error, c, log));
   return app;
@@ -78,7 +91,7 @@ function refuseOtherMethods(app: Hono<ApiEnv>): void {
     const allow = methods.join(", ");
     app.all(path, (c) => {
       const message = `${c.req.path} has no ${c.req.method}; it has ${allow}.`;
-      return new ApiError(405, message, { code: "method_not_allowed", headers: { allow } }).toResponse();
+      return errorResponse(new ApiError(405, message, { code: "method_not_allowed", headers: { allow } }), c);
     });
   }
 }
@@ -90,5 +103,12 @@ function reportError(error: unknown, c: Context<ApiEnv>, log: Logger): Response 
     const cause = reported.cause ?? reported;
     log.error(`request ${c.get("requestId")}: ${cause instanceof Error ? cause.stack ?? cause : cause}`);
   }
-  return reported.toResponse();
+  return errorResponse(reported, c);
+}
+
+/** An error in the dialect of its path. */
+function errorResponse(error: ApiError, c: Context<ApiEnv>): Response {
+  if (!speaksAnthropic(c.req.path)) return error.toResponse();
+  const { status, headers } = error;
+  return Response.json(anthropicError(error, c.get("requestId")), { status, headers });
 }

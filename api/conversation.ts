@@ -44,7 +44,7 @@ export interface Conversation {
 /** A conversation, ready to be generated. */
 export interface PreparedTurn {
   /** What the engine has to be asked, beside sampling and length. */
-  request: Pick<GenerateRequest, "prompt" | "stop" | "skipSpecialTokens">;
+  request: { prompt: readonly number[] } & Pick<GenerateRequest, "stop" | "skipSpecialTokens">;
   /** A parser for each choice; null where the answer is text and nothing else. */
   newParser: (() => TurnParser) | null;
 }

@@ -45,7 +45,7 @@ export function chatRequest(
 }
 
 /** The fields of a chat's body that make its prompt. */
-export function conversationOf(body: ChatBody): Conversation {
+export function conversationOf(body: Partial<ChatBody> & Pick<ChatBody, "messages">): Conversation {
   const effort = body.reasoning_effort;
   const continues = body.continue_final_message ?? false;
   return {
