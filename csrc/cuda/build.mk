@@ -8,6 +8,8 @@
 #   make cuda-device-tests        the binaries of cuda-test for a real GPU; scripts/gpu_check.sh runs them
 #   make cuda-device-benches      csrc/cuda/*_bench.cc for a real GPU; scripts/gpu_bench.sh runs them
 #   make emulator-benches         the same for the emulator: they show that they run, not how fast
+#
+# NVCCFLAGS goes to nvcc too: -lineinfo names source lines to compute-sanitizer and the profilers, and doubles the size.
 
 # Compute capabilities; the last one's PTX goes in too, for the cards that come after it.
 CUDA_ARCHS ?= 80 90a 100
@@ -25,12 +27,10 @@ CUDA_BENCH_SRC := $(sort $(wildcard csrc/cuda/*_bench.cc))
 
 # ---- for GPUs ---------------------------------------------------------------------------------------
 
-CUDA_GENCODE := $(foreach arch,$(CUDA_ARCHS),-gencode arch=compute_$(arch),code=sm_$(arch))
-ifeq ($(filter %a %f,$(lastword $(CUDA_ARCHS))),)
-CUDA_GENCODE += -gencode arch=compute_$(lastword $(CUDA_ARCHS)),code=compute_$(lastword $(CUDA_ARCHS))
-endif
+cuda_code = $(if $(filter %a %f,$(1))$(filter-out $(lastword $(CUDA_ARCHS)),$(1)),sm_$(1),[sm_$(1)$(comma)compute_$(1)])
+CUDA_GENCODE := $(foreach arch,$(CUDA_ARCHS),-gencode 'arch=compute_$(arch),code=$(call cuda_code,$(arch))')
 # As -ffp-contract=off on the host: a product and a sum are fused where the source says so and nowhere else.
-CUDA_FLAGS := -std=c++20 -Icsrc -O3 --threads 2 -lineinfo -fmad=false $(CUDA_GENCODE) -Xptxas -v -MMD -MP \
+CUDA_FLAGS := -std=c++20 -Icsrc -O3 --threads 2 -fmad=false $(NVCCFLAGS) $(CUDA_GENCODE) -Xptxas -v -MMD -MP \
   -Xcompiler -Wall,-Wextra,-ffp-contract=off,-fvisibility=hidden,-fPIC,-pthread
 # The CUDA runtime is linked in; libcuda and cuBLASLt are opened at run time, where there is a GPU.
 CUDA_LINK := -cudart static -Xcompiler -pthread -ldl -lrt
@@ -43,15 +43,15 @@ define cuda_compile
 	@grep -v -e '^ptxas info' -e 'bytes stack frame' $(@:.o=.log) >&2 || true
 endef
 
-# Other architectures are other objects.
-build/nvcc/archs: FORCE
+# Other architectures and flags are other objects.
+build/nvcc/flags: FORCE
 	@mkdir -p $(@D)
-	@echo '$(CUDA_ARCHS)' | cmp -s - $@ || echo '$(CUDA_ARCHS)' >$@
+	@echo "$(CUDA_GENCODE) $(NVCCFLAGS)" | cmp -s - $@ || echo "$(CUDA_GENCODE) $(NVCCFLAGS)" >$@
 
-build/nvcc/%.o: csrc/%.cu csrc/cuda/build.mk build/nvcc/archs
+build/nvcc/%.o: csrc/%.cu csrc/cuda/build.mk build/nvcc/flags
 	$(cuda_compile)
 
-build/nvcc/%.o: csrc/%.cc csrc/cuda/build.mk build/nvcc/archs
+build/nvcc/%.o: csrc/%.cc csrc/cuda/build.mk build/nvcc/flags
 	$(cuda_compile)
 
 CUDA_OBJ := $(patsubst csrc/%,build/nvcc/%.o,$(basename $(CUDA_SRC)))
