@@ -275,7 +275,7 @@ __device__ uint32_t AddSegments(const StepView& step, uint32_t unit_rows, BuildS
   return used;
 }
 
-__global__ void __launch_bounds__(kBuildThreads) BuildKernel(StepView step, uint32_t* work_counters) {
+__global__ void __launch_bounds__(kBuildThreads, 1) BuildKernel(StepView step, uint32_t* work_counters) {
   __shared__ BuildShared shared;
   WaitForPrevious();
   LaunchDependents();

@@ -35,18 +35,27 @@ __device__ __forceinline__ Tally Collect(const Selection& s, uint64_t after, uin
   const uint32_t lane = threadIdx.x % kWarp;
   uint64_t units[1] = {0};
   ForChunks(s.row, [&](uint32_t, uint32_t first, const float(&v)[kLaneIds]) {
+    uint32_t members = 0;  // bit k: v[k]
     for (uint32_t k = 0; k < kLaneIds; ++k) {
       const uint32_t id = first + k * kChunkLanes;
       const uint64_t place = Place(v[k], id);
-      const bool member = id < s.row.vocab && place > after && place <= last;
-      const uint32_t members = __ballot_sync(~0u, member);
-      if (members == 0) continue;
-      uint32_t at = 0;
-      if (lane == 0) at = atomicAdd(&shared.listed, BitsSet(members));
-      at = __shfl_sync(~0u, at, 0) + BitsSet(members & ((1u << lane) - 1));
-      if (!member) continue;
-      if (at < kListed) arrays.list[at] = place;
+      if (id >= s.row.vocab || place <= after || place > last) continue;
+      members |= 1u << k;
       units[0] += UnitsOf(s, v[k]);
+    }
+    if (__ballot_sync(~0u, members != 0) == 0) return;
+    uint32_t upto = BitsSet(members);  // of the lanes up to and with this one
+    for (uint32_t step = 1; step < kWarp; step *= 2) {
+      const uint32_t below = __shfl_up_sync(~0u, upto, step);
+      if (lane >= step) upto += below;
+    }
+    uint32_t at = 0;
+    if (lane == kWarp - 1) at = atomicAdd(&shared.listed, upto);
+    at = __shfl_sync(~0u, at, kWarp - 1) + upto - BitsSet(members);
+    for (uint32_t k = 0; k < kLaneIds; ++k) {
+      if ((members >> k & 1) == 0) continue;
+      if (at < kListed) arrays.list[at] = Place(v[k], first + k * kChunkLanes);
+      ++at;
     }
   });
   BlockSum(units, reinterpret_cast<uint64_t(*)[1]>(shared.sums));

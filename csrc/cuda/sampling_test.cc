@@ -186,7 +186,7 @@ class Step {
 
 void CheckAll(const std::vector<Case>& cases) { Step(cases).Check(); }
 
-constexpr uint32_t kVocabs[] = {5, 257, 4096, 32000};
+constexpr uint32_t kVocabs[] = {5, 257, 4096, 20001};
 
 TEST(SampleGreedyMatchesTheCpu) {
   Random random(1);
@@ -238,7 +238,7 @@ TEST(SampleFiltersAsTheCpu) {
   Random random(4);
   for (const uint32_t vocab : kVocabs) {
     std::vector<Case> cases;
-    for (int i = 0; i < 40; ++i) {
+    for (int i = 0; i < 30; ++i) {
       const Kind kind = static_cast<Kind>(i % static_cast<int>(Kind::kCount));
       const float temperatures[] = {1.0f, 0.6f, 3.0f, 1e-45f, 1e30f, 1.0f, 1.3f};
       Case c = {Logits(random, vocab, kind), Plain(random, temperatures[i % 7]), {}, {}, {}};
@@ -272,15 +272,15 @@ TEST(SampleTopPOfAFlatRowKeepsTheLowestIds) {
   Random random(6);
   std::vector<Case> cases;
   for (int i = 0; i < 8; ++i) {
-    cases.push_back({std::vector<float>(32768, 1.5f), Plain(random, 1.0f), {}, {}, {}});
+    cases.push_back({std::vector<float>(16384, 1.5f), Plain(random, 1.0f), {}, {}, {}});
     cases.back().slot.top_p = 0.25f;
   }
   const Step step(cases);
   step.Check();
   int32_t highest = 0;
   for (uint32_t i = 0; i < cases.size(); ++i) highest = std::max(highest, step.Token(i));
-  CHECK(highest < 8192);
-  CHECK(highest > 5000);
+  CHECK(highest < 4096);
+  CHECK(highest > 2500);
 }
 
 // One token has nearly all the weight, and the draws fall into what top-p leaves of thousands that have
@@ -288,7 +288,7 @@ TEST(SampleTopPOfAFlatRowKeepsTheLowestIds) {
 TEST(SampleTopPCountsTinyWeights) {
   Random random(9);
   std::vector<Case> cases;
-  std::vector<float> logits(32000, -20.8f);
+  std::vector<float> logits(20000, -20.3f);
   logits[0] = 0;
   for (uint32_t counter = 0; cases.size() < 6; ++counter) {
     const uint32_t input[4] = {counter, 0, 0, 0};

@@ -32,11 +32,13 @@ class Array {
   ~Array() { (void)cudaFree(data_); }
 
   void Write(const std::vector<T>& values) {
+    if (values.empty()) return;
     Succeed(cudaMemcpy(data_, values.data(), values.size() * sizeof(T), cudaMemcpyHostToDevice), "cudaMemcpy");
   }
   // The first `count` elements.
   std::vector<T> Read(size_t count) const {
     std::vector<T> values(count);
+    if (count == 0) return values;
     Succeed(cudaMemcpy(values.data(), data_, count * sizeof(T), cudaMemcpyDeviceToHost), "cudaMemcpy");
     return values;
   }
@@ -62,7 +64,7 @@ inline void Finish() {
 
 template <class T>
 bool SameBytes(const std::vector<T>& a, const std::vector<T>& b) {
-  return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(T)) == 0;
+  return a.size() == b.size() && (a.empty() || std::memcmp(a.data(), b.data(), a.size() * sizeof(T)) == 0);
 }
 
 using Random = std::mt19937;
