@@ -47,12 +47,11 @@ kvrm_status Executor::CheckMemory() const {
   KVRM_CUDA_TRY("create engine", cudaMemGetInfo(&free, &total));
   const uint64_t needed = plan_.arena_bytes + plan_.pool_bytes;
   if (needed <= free) return KVRM_OK;
-  return Fail(
-      KVRM_OUT_OF_MEMORY,
-      "create engine: %.1f MiB of GPU memory needed (%u KV blocks of %.3f MiB, %.1f MiB of activations), wanted "
-      "at most the %.1f MiB free of %.1f MiB; lower the KV memory, or slots, context or chunk",
-      double(needed) / kMiB, config_.num_blocks, double(plan_.block_bytes) / kMiB, double(plan_.arena_bytes) / kMiB,
-      double(free) / kMiB, double(total) / kMiB);
+  return Fail(KVRM_OUT_OF_MEMORY,
+              "create engine: %.1f MiB needed on the GPU (%u KV blocks of %.3f MiB, %.1f MiB of activations), wanted "
+              "at most the %.1f MiB free of %.1f MiB; lower the KV memory, or slots, context or chunk",
+              double(needed) / kMiB, config_.num_blocks, double(plan_.block_bytes) / kMiB,
+              double(plan_.arena_bytes) / kMiB, double(free) / kMiB, double(total) / kMiB);
 }
 
 kvrm_status Executor::Prepare() {

@@ -183,7 +183,7 @@ TEST(CreateRefusesWhatTheDeviceHasNoMemoryFor) {
   uint32_t engine = 0;
   CHECK_REFUSED(kvrm_engine_create(model.handle, reinterpret_cast<const uint8_t*>(&config),
                                    reinterpret_cast<uint8_t*>(&info), &engine),
-                KVRM_OUT_OF_MEMORY, "of GPU memory needed");
+                KVRM_OUT_OF_MEMORY, "MiB needed on the GPU");
 }
 
 }  // namespace
