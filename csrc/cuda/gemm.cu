@@ -26,7 +26,6 @@ uint32_t DivideUp(uint32_t a, uint32_t b) { return (a + b - 1) / b; }
 
 // ---- the workspace: arrival counters, then partial sums ------------------------------------------------
 
-constexpr uint64_t kCounters = 16384;
 constexpr uint64_t kPartialBytesOfSm = 512 << 10;
 
 uint64_t PartialBytes(uint32_t sms) { return sms * kPartialBytesOfSm; }
@@ -52,7 +51,7 @@ void CutPieces(GemmArgs* args, uint32_t sms, uint32_t wanted) {
   const uint32_t blocks = tiles * args->join;
   const uint64_t partial =
       uint64_t{tiles} * args->pieces * args->tile_rows * args->join * kTileFeatures * sizeof(float);
-  const bool room = partial <= PartialBytes(sms) && tiles <= kCounters;
+  const bool room = partial <= PartialBytes(sms) && tiles <= kGemmCounters;
   args->split = 1;
   // Three quarters of what is wanted are better than sums that travel through memory.
   if (room && 4 * blocks < 3 * wanted) {
@@ -85,7 +84,7 @@ bool LaunchTensor(const LaunchContext& context, const DeviceWeight& weight, cons
   args.join = DivideUp(args.tile_features, kTileFeatures);
   args.pieces = DivideUp(args.k, kPiece);
   args.arrivals = static_cast<uint32_t*>(in.workspace);
-  args.partial = reinterpret_cast<float*>(args.arrivals + kCounters);
+  args.partial = reinterpret_cast<float*>(args.arrivals + kGemmCounters);
   const auto launch = weight.type == WeightType::kFp8    ? LaunchFp8
                       : weight.type == WeightType::kInt8 ? LaunchInt8
                       : weight.type == WeightType::kInt4 ? LaunchInt4
@@ -121,7 +120,7 @@ void LaunchProduct(const LaunchContext& context, const DeviceWeight& weight, con
 
 }  // namespace
 
-size_t GemmWorkspaceBytes(uint32_t sms, uint32_t) { return kCounters * sizeof(uint32_t) + PartialBytes(sms); }
+size_t GemmWorkspaceBytes(uint32_t sms, uint32_t) { return kGemmCounters * sizeof(uint32_t) + PartialBytes(sms); }
 
 void LaunchQkv(const LaunchContext& context, const StepView& step, const DeviceWeight& weight, const GemmInput& in,
                const QkvEpilogue& out) {

@@ -11,11 +11,12 @@ namespace kvrm::cuda {
 
 inline constexpr uint32_t kGemmThreads = 256;
 inline constexpr uint32_t kGemmWarps = kGemmThreads / 32;
-inline constexpr uint32_t kPiece = 1024;        // k of one accumulator, see docs/cuda.md
-inline constexpr uint32_t kSlab = 32;           // k of two tensor core steps
-inline constexpr uint32_t kInt4Group = 128;     // k of one scale
-inline constexpr uint32_t kGenericRows = 8;     // rows of a tile of the generic kernel
-inline constexpr uint32_t kTileFeatures = 128;  // of a block of the tiled kernels
+inline constexpr uint32_t kPiece = 1024;          // k of one accumulator, see docs/cuda.md
+inline constexpr uint32_t kSlab = 32;             // k of two tensor core steps
+inline constexpr uint32_t kInt4Group = 128;       // k of one scale
+inline constexpr uint32_t kGenericRows = 8;       // rows of a tile of the generic kernel
+inline constexpr uint32_t kGemmCounters = 16384;  // arrivals[] at the start of the workspace
+inline constexpr uint32_t kTileFeatures = 128;    // of a block of the tiled kernels
 inline constexpr uint32_t kSmallTileRows = 64;
 inline constexpr uint32_t kLargeTileRows = 128;
 inline constexpr uint32_t kStreamRows = 16;  // so many rows at most are streamed

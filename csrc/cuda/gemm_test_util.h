@@ -184,17 +184,18 @@ inline HostWeight RandomWeight(Random& random, WeightType type, uint32_t n, uint
 // A weight and rows of activations in device memory.
 class Product {
  public:
-  Product(const HostWeight& weight, uint32_t act_dtype, const std::vector<float>& x, uint32_t rows, uint32_t max_rows,
-          uint32_t sms)
-      : weight_(weight),
-        data_(weight.Packed()),
+  // x: of `rows` rows, of which the product gets those from `first` on.
+  Product(const HostWeight& weight, uint32_t act_dtype, const float* x, uint32_t rows, uint32_t max_rows, uint32_t sms,
+          uint32_t first = 0)
+      : data_(weight.Packed()),
         scales_(weight.scales),
         x_(size_t{max_rows} * weight.k * Bytes(act_dtype)),
         rows_(std::vector<uint32_t>{rows}),
         workspace_(GemmWorkspaceBytes(sms, max_rows)),
         context_{nullptr, sms, true} {
     std::vector<uint8_t> bytes;
-    for (size_t i = 0; i < size_t{rows} * weight.k; ++i) Append(bytes, x[i], act_dtype);
+    const uint32_t end = std::min(rows, first + max_rows);
+    for (size_t i = size_t{first} * weight.k; i < size_t{end} * weight.k; ++i) Append(bytes, x[i], act_dtype);
     x_.Write(bytes);  // rows that are not in use stay NaN
     workspace_.Fill(0);
     device_.data = data_.As();
@@ -202,7 +203,7 @@ class Product {
     device_.type = weight.type;
     device_.n = weight.n;
     device_.k = weight.k;
-    in_ = {x_.As(), act_dtype, rows_.As<uint32_t>(), max_rows, workspace_.As()};
+    in_ = {x_.As(), act_dtype, rows_.As<uint32_t>(), max_rows, workspace_.As(), first};
   }
 
   static size_t Bytes(uint32_t dtype) { return dtype == KVRM_F32 ? 4 : 2; }
@@ -210,8 +211,13 @@ class Product {
   const DeviceWeight& weight() const { return device_; }
   const GemmInput& in() const { return in_; }
 
+  // The counters at its start are zero again.
+  bool WorkspaceIsReady() const {
+    const std::vector<uint32_t> words = workspace_.Read<uint32_t>();
+    return std::all_of(words.begin(), words.begin() + kGemmCounters, [](uint32_t word) { return word == 0; });
+  }
+
  private:
-  const HostWeight& weight_;
   Buffer data_, scales_, x_, rows_, workspace_;
   LaunchContext context_;
   DeviceWeight device_;
