@@ -21,6 +21,10 @@ struct DecodeControl {
   uint32_t blocks[kPieces][32];
   Work merge;       // of the split that arrived last
   uint32_t merges;  // it completed its row
+  // The planning warp's own: what it plans next, and the split that ended with the piece before.
+  Planner planner;
+  Work arrival;
+  uint32_t arrival_splits;  // of its row; 1: nothing arrives
 };
 
 // Dynamic shared memory, G heads per KV head; offsets in bytes.
@@ -144,47 +148,41 @@ class DecodeBlock {
 
   // Works until the counter has no more numbers; `number` is the first.
   __device__ __forceinline__ void Run(const WorkList& list, uint32_t number) {
-    Planner planner(step_, args_, list, number);
     ChunkRing<D, Kv, kDepth> ring(step_, control_, shared_ + warp_ * Shared::kRing, warp_, lane_);
     ClearZeroRows();
     if (warp_ == kWarps) {
-      if (lane_ == 0) control_.merges = 0;
-      Plan(planner, 0);
-      Plan(planner, 1);
+      if (lane_ == 0) {
+        control_.planner.Start(list, number);
+        control_.merges = 0;
+        control_.arrival_splits = 1;
+      }
+      __syncwarp();
+      Plan(0);
+      Plan(1);
     }
     __syncthreads();
-    uint32_t piece = 0;
-    bool arrives = false;  // the planning warp's: the piece before ended a split of several
-    Work arrival = {};
-    uint32_t splits = 0;
-    for (;; ++piece) {
+    // The last piece is empty: it is there for the split that ended before it.
+    for (uint32_t piece = 0, tiles = 1; tiles != 0; ++piece) {
       const Piece& work = control_.pieces[piece % kPieces];
-      const uint32_t tiles = work.tiles;
-      if (tiles == 0) break;
-      for (uint32_t round = 0; round * kWarps < tiles; ++round) {
+      tiles = work.tiles;
+      for (uint32_t round = 0; round == 0 || round * kWarps < tiles; ++round) {
         if (warp_ < kWarps) {
           if (round == 0) ring.Fill(piece);
           const uint32_t tile = round * kWarps + (warp_ + piece) % kWarps;
           if (tile < tiles) Tile(work, ring, piece, tile);
         } else if (round == 0) {
-          if (arrives) Arrive(arrival, splits);
-          arrives = work.ends != 0 && work.splits > 1;
-          arrival = work.work;
-          splits = work.splits;
-          Plan(planner, piece + 2);
+          Arrive(work);
+          if (tiles != 0) Plan(piece + 2);
         }
         __syncthreads();
         if (warp_ < kWarps) {
-          MergeRound(work, round, tiles);
+          if (tiles != 0) MergeRound(work, round, tiles);
           if (round == 0 && control_.merges != 0) MergeSplits(step_, args_, control_.merge, threadIdx.x, 32 * kWarps);
         }
         __syncthreads();
         if (round == 0 && threadIdx.x == 32 * kWarps) control_.merges = 0;
       }
     }
-    if (warp_ == kWarps && arrives) Arrive(arrival, splits);
-    __syncthreads();
-    if (warp_ < kWarps && control_.merges != 0) MergeSplits(step_, args_, control_.merge, threadIdx.x, 32 * kWarps);
   }
 
  private:
@@ -198,9 +196,9 @@ class DecodeBlock {
   }
 
   // By the planning warp: piece number `piece` and its q.
-  __device__ __forceinline__ void Plan(Planner& planner, uint32_t piece) {
+  __device__ __forceinline__ void Plan(uint32_t piece) {
     Piece& work = control_.pieces[piece % kPieces];
-    planner.Next(work, control_.blocks[piece % kPieces], lane_);
+    control_.planner.Next(step_, args_, work, control_.blocks[piece % kPieces], lane_);
     __syncwarp();
     if (work.tiles == 0) return;
     const float* q = args_.q + (uint64_t{work.row} * step_.heads + work.work.kv_head * group_) * D;
@@ -215,11 +213,17 @@ class DecodeBlock {
     }
   }
 
-  // By the planning warp: a split's partial result is in memory, and a barrier passed since.
-  __device__ __forceinline__ void Arrive(const Work& work, uint32_t splits) {
-    if (lane_ == 0 && ArriveAtRow(step_, args_, work, splits)) {
-      control_.merge = work;
-      control_.merges = 1;
+  // By the planning warp, after the barrier that ended the piece before `work`: if that was a split of
+  // several, its partial result is in memory and arrives.
+  __device__ __forceinline__ void Arrive(const Piece& work) {
+    if (lane_ == 0) {
+      const uint32_t splits = control_.arrival_splits;
+      if (splits > 1 && ArriveAtRow(step_, args_, control_.arrival, splits)) {
+        control_.merge = control_.arrival;
+        control_.merges = 1;
+      }
+      control_.arrival = work.work;
+      control_.arrival_splits = work.ends != 0 ? work.splits : 1;
     }
     __syncwarp();
   }
@@ -228,30 +232,24 @@ class DecodeBlock {
   __device__ __forceinline__ void Tile(const Piece& work, ChunkRing<D, Kv, kDepth>& ring, uint32_t piece,
                                        uint32_t tile) {
     const uint32_t halves = group_ > 8 ? 2 : 1;
-    float s[8][4];
-    {
-      QueryFragments<D> q;
-      const uint32_t row = lane_ / 8 % 2 * 8 + lane_ % 8;
-      LoadQuery<D>(q, shared_ + at_.query + piece % kPieces * at_.query_bytes +
-                          (row < group_ ? row : group_) * Shape::kQStride + lane_ / 16 * 16);
-      KVRM_UNROLL
-      for (uint32_t c = 0; c < kTileChunks; ++c) {
-        ScoreChunk<D, Kv>(q, ring.Take(piece), lane_, s[2 * c], s[2 * c + 1]);
-      }
-    }
-    const uint32_t token = work.token + tile * kTileTokens;
-    const Seen one = SeenOfTile(work.last, args_.window, token);
-    const Seen seen[2] = {one, one};
     SoftmaxStat stat[2];
-    SoftmaxTile(s, args_.scale, seen, one.first <= 0 && one.last >= static_cast<int32_t>(kTileTokens) - 1, halves,
-                lane_, stat);
+    TileWeights p;
+    {
+      float s[8][4];
+      const uint32_t row = lane_ / 8 % 2 * 8 + lane_ % 8;
+      const uint8_t* query = shared_ + at_.query + piece % kPieces * at_.query_bytes +
+                             (row < group_ ? row : group_) * Shape::kQStride + lane_ / 16 * 16;
+      ScoreByChunks<D, Kv>(query, lane_, s, [&](uint32_t) { return ring.Take(piece); });
+      const uint32_t token = work.token + tile * kTileTokens;
+      const Seen one = SeenOfTile(work.last, args_.window, token);
+      const Seen seen[2] = {one, one};
+      SoftmaxTile(s, args_.scale, seen, one.first <= 0 && one.last >= static_cast<int32_t>(kTileTokens) - 1, halves,
+                  lane_, stat);
+      PackTile<typename Shape::T>(s, p);
+    }
     ValueSum<D> sum = {};
     KVRM_UNROLL
-    for (uint32_t c = 0; c < kTileChunks; ++c) {
-      uint32_t p[4];
-      PackChunk<typename Shape::T>(s[2 * c], s[2 * c + 1], p);
-      ValueChunk<D, Kv, D>(sum, p, ring.Take(piece), lane_);
-    }
+    for (uint32_t c = 0; c < kTileChunks; ++c) ValueChunk<D, Kv, D>(sum, p.a[c], ring.Take(piece), lane_);
     float* part = reinterpret_cast<float*>(shared_ + Shared::kPart) + tile % kWarps * group_ * Shared::kPartRow;
     SoftmaxStat* stats = reinterpret_cast<SoftmaxStat*>(shared_ + at_.stats) + tile % kWarps * group_;
     KVRM_UNROLL
@@ -259,9 +257,13 @@ class DecodeBlock {
       const uint32_t row = lane_ / 4 + 8 * h;
       if (row >= group_) break;
       if (lane_ % 4 == 0) stats[row] = stat[h];
-      ForPairs<Shape::kFp8>(sum, h, lane_, [&](uint32_t n, float x, float y) {
-        *reinterpret_cast<float2*>(part + row * Shared::kPartRow + n) = make_float2(x, y);
-      });
+      KVRM_UNROLL
+      for (uint32_t j = 0; j < D / 8; j += 2) {
+        const float *x = &sum.acc[j][2 * h], *y = &sum.acc[j + 1][2 * h];
+        ForPairs<Shape::kFp8>(x[0], x[1], y[0], y[1], lane_, [&](uint32_t n, float a, float b) {
+          *reinterpret_cast<float2*>(part + row * Shared::kPartRow + j * 8 + n) = make_float2(a, b);
+        });
+      }
     }
   }
 

@@ -37,6 +37,7 @@ struct Geometry {
   static constexpr uint32_t kChunkBytes = kChunkTokens * kStride;
   static constexpr uint32_t kQStride = OddUnits(D * 2);
   static constexpr uint32_t kSteps = D / 16;
+  static constexpr uint32_t kStepsAtOnce = kFp8 ? 2 : 1;  // that one ldmatrix of K brings
   static_assert(D % 16 == 0 && kRowBytes % 16 == 0);
 };
 
@@ -65,49 +66,69 @@ KVRM_HD uint32_t SwapMiddleBytes(uint32_t x) {
 #endif
 }
 
-template <uint32_t D>
-struct QueryFragments {
-  uint32_t a[D / 16][4];
-};
-
-// q: the first of 16 rows in shared memory; row_of(r): where row r lies.
-template <uint32_t D>
-__device__ __forceinline__ void LoadQuery(QueryFragments<D>& q, const uint8_t* lane_row) {
-  KVRM_UNROLL
-  for (uint32_t k = 0; k < D / 16; ++k) LdMatrixX4(q.a[k], lane_row + k * 32);
-}
-
-// Scores of 16 tokens: s[0] the first 8. keys: their first row in shared memory.
+// Adds steps k .. k + kAtOnce - 1 of the product to the scores of 16 tokens: s0 the first 8. q: of those steps;
+// keys: the tokens' first row in shared memory.
 template <uint32_t D, class Kv>
-__device__ __forceinline__ void ScoreChunk(const QueryFragments<D>& q, const uint8_t* keys, uint32_t lane,
+__device__ __forceinline__ void ScoreSteps(const uint32_t (*q)[4], uint32_t k, const uint8_t* keys, uint32_t lane,
                                            float (&s0)[4], float (&s1)[4]) {
   using G = Geometry<D, Kv>;
-  KVRM_UNROLL
-  for (uint32_t i = 0; i < 4; ++i) s0[i] = s1[i] = 0.0f;
+  uint32_t r[4];
   if constexpr (!G::kFp8) {
-    const uint8_t* row = keys + MatrixRow<false>(lane, G::kStride);
-    KVRM_UNROLL
-    for (uint32_t k = 0; k < G::kSteps; ++k) {
-      uint32_t r[4];
-      LdMatrixX4(r, row + k * 32);
-      MmaM16N8K16<typename G::T>(s0, q.a[k], {r[0], r[1]});
-      MmaM16N8K16<typename G::T>(s1, q.a[k], {r[2], r[3]});
-    }
+    LdMatrixX4(r, keys + MatrixRow<false>(lane, G::kStride) + k * 32);
+    MmaM16N8K16<typename G::T>(s0, q[0], {r[0], r[1]});
+    MmaM16N8K16<typename G::T>(s1, q[0], {r[2], r[3]});
   } else {
+    const bool pair = k + 1 < G::kSteps;  // else the last two matrices repeat the first
+    LdMatrixX4(r, keys + MatrixRow<true>(pair ? lane : lane % 16, G::kStride) + k * 16);
     KVRM_UNROLL
-    for (uint32_t k = 0; k < G::kSteps; k += 2) {
-      const bool pair = k + 1 < G::kSteps;  // else the last two matrices repeat the first
-      uint32_t r[4], b0[2], b1[2];
-      LdMatrixX4(r, keys + MatrixRow<true>(pair ? lane : lane % 16, G::kStride) + k * 16);
-      Fp8x4ToHalf<f16_t>(r[0], b0);
-      Fp8x4ToHalf<f16_t>(r[1], b1);
-      MmaM16N8K16<f16_t>(s0, q.a[k], b0);
-      MmaM16N8K16<f16_t>(s1, q.a[k], b1);
-      if (!pair) break;
-      Fp8x4ToHalf<f16_t>(r[2], b0);
-      Fp8x4ToHalf<f16_t>(r[3], b1);
-      MmaM16N8K16<f16_t>(s0, q.a[k + 1], b0);
-      MmaM16N8K16<f16_t>(s1, q.a[k + 1], b1);
+    for (uint32_t i = 0; i < (pair ? 2 : 1); ++i) {
+      uint32_t b0[2], b1[2];
+      Fp8x4ToHalf<f16_t>(r[2 * i], b0);
+      Fp8x4ToHalf<f16_t>(r[2 * i + 1], b1);
+      MmaM16N8K16<f16_t>(s0, q[i], b0);
+      MmaM16N8K16<f16_t>(s1, q[i], b1);
+    }
+  }
+}
+
+// Scores [8][4] of a tile, chunk after chunk; q stays in registers. chunk(c): the first row of chunk c of K.
+template <uint32_t D, class Kv, class Chunk>
+__device__ __forceinline__ void ScoreByChunks(const uint8_t* query_row, uint32_t lane, float (&s)[8][4], Chunk chunk) {
+  using G = Geometry<D, Kv>;
+  uint32_t q[G::kSteps][4];
+  KVRM_UNROLL
+  for (uint32_t k = 0; k < G::kSteps; ++k) LdMatrixX4(q[k], query_row + k * 32);
+  KVRM_UNROLL
+  for (uint32_t c = 0; c < kTileChunks; ++c) {
+    const uint8_t* keys = chunk(c);
+    KVRM_UNROLL
+    for (uint32_t i = 0; i < 4; ++i) s[2 * c][i] = s[2 * c + 1][i] = 0.0f;
+    KVRM_UNROLL
+    for (uint32_t k = 0; k < G::kSteps; k += G::kStepsAtOnce) {
+      ScoreSteps<D, Kv>(q + k, k, keys, lane, s[2 * c], s[2 * c + 1]);
+    }
+  }
+}
+
+// The same scores, step after step: fewer registers and longer distances between the products of a chain, for
+// a tile that is all there. keys: its first row.
+template <uint32_t D, class Kv>
+__device__ __forceinline__ void ScoreBySteps(const uint8_t* query_row, uint32_t lane, float (&s)[8][4],
+                                             const uint8_t* keys) {
+  using G = Geometry<D, Kv>;
+  KVRM_UNROLL
+  for (uint32_t j = 0; j < 8; ++j) {
+    KVRM_UNROLL
+    for (uint32_t i = 0; i < 4; ++i) s[j][i] = 0.0f;
+  }
+  KVRM_UNROLL
+  for (uint32_t k = 0; k < G::kSteps; k += G::kStepsAtOnce) {
+    uint32_t q[G::kStepsAtOnce][4];
+    KVRM_UNROLL
+    for (uint32_t i = 0; i < G::kStepsAtOnce && k + i < G::kSteps; ++i) LdMatrixX4(q[i], query_row + (k + i) * 32);
+    KVRM_UNROLL
+    for (uint32_t c = 0; c < kTileChunks; ++c) {
+      ScoreSteps<D, Kv>(q, k, keys + c * G::kChunkBytes, lane, s[2 * c], s[2 * c + 1]);
     }
   }
 }
@@ -169,13 +190,20 @@ __device__ __forceinline__ void SoftmaxTile(float (&s)[8][4], float scale, const
   }
 }
 
-// p of chunk c as the A fragment of a product.
+// p of a tile, rounded, as A fragments of 16 tokens each.
+struct TileWeights {
+  uint32_t a[kTileChunks][4];
+};
+
 template <class T>
-__device__ __forceinline__ void PackChunk(const float (&s0)[4], const float (&s1)[4], uint32_t (&a)[4]) {
-  a[0] = Pack2<T>(s0[0], s0[1]);
-  a[1] = Pack2<T>(s0[2], s0[3]);
-  a[2] = Pack2<T>(s1[0], s1[1]);
-  a[3] = Pack2<T>(s1[2], s1[3]);
+__device__ __forceinline__ void PackTile(const float (&s)[8][4], TileWeights& p) {
+  KVRM_UNROLL
+  for (uint32_t c = 0; c < kTileChunks; ++c) {
+    p.a[c][0] = Pack2<T>(s[2 * c][0], s[2 * c][1]);
+    p.a[c][1] = Pack2<T>(s[2 * c][2], s[2 * c][3]);
+    p.a[c][2] = Pack2<T>(s[2 * c + 1][0], s[2 * c + 1][1]);
+    p.a[c][3] = Pack2<T>(s[2 * c + 1][2], s[2 * c + 1][3]);
+  }
 }
 
 // The sum of p v over a tile, of kDims dims: acc[j] is n tile j.
@@ -216,20 +244,17 @@ __device__ __forceinline__ void ValueChunk(ValueSum<kDims>& sum, const uint32_t 
   }
 }
 
-// Calls visit(dim, x, y) for each pair of neighbouring dims of row lane / 4 + 8 half that the lane has.
-template <bool kFp8, uint32_t kDims, class Visit>
-__device__ __forceinline__ void ForPairs(const ValueSum<kDims>& sum, uint32_t half, uint32_t lane, Visit visit) {
-  KVRM_UNROLL
-  for (uint32_t j = 0; j < kDims / 8; j += 2) {
-    const float* even = &sum.acc[j][2 * half];
-    const float* odd = &sum.acc[j + 1][2 * half];
-    if constexpr (kFp8) {
-      visit(j * 8 + lane % 4 * 4, even[0], odd[0]);
-      visit(j * 8 + lane % 4 * 4 + 2, even[1], odd[1]);
-    } else {
-      visit(j * 8 + lane % 4 * 2, even[0], even[1]);
-      visit(j * 8 + 8 + lane % 4 * 2, odd[0], odd[1]);
-    }
+// What a lane has of a row in two neighbouring n tiles, as pairs of neighbouring dims: visit(dim, x, y), twice,
+// dim counted from the first of the two tiles'.
+template <bool kFp8, class Visit>
+__device__ __forceinline__ void ForPairs(float first0, float first1, float second0, float second1, uint32_t lane,
+                                         Visit visit) {
+  if constexpr (kFp8) {
+    visit(lane % 4 * 4, first0, second0);
+    visit(lane % 4 * 4 + 2, first1, second1);
+  } else {
+    visit(lane % 4 * 2, first0, first1);
+    visit(8 + lane % 4 * 2, second0, second1);
   }
 }
 

@@ -68,78 +68,84 @@ __device__ __forceinline__ uint32_t WarpFindBlocks(const kvrm_group* groups, uin
   return __shfl_sync(~0u, physical, static_cast<int>(low)) + first + lane;
 }
 
-// The planning warp's state between pieces: the same in all lanes.
-class Planner {
- public:
-  __device__ Planner(const StepView& step, const AttentionArgs& args, const WorkList& list, uint32_t number)
-      : step_(step), args_(args), list_(list), next_(number) {}
+// The planning warp's state between pieces. It lies in shared memory, written by lane 0: in registers it
+// would cost the other warps theirs.
+struct Planner {
+  WorkList list;
+  uint32_t next;  // number off the counter
+  Work work;      // the split that is being planned
+  uint32_t slot, row, first, position, splits;
+  uint32_t token;   // where the next piece begins
+  uint32_t left;    // tiles of the split that are not planned
+  uint32_t starts;  // the next piece is the split's first
 
-  // Plans the next piece: its fields, and the physical blocks [32] from its first token's on.
-  __device__ __forceinline__ void Next(Piece& piece, uint32_t* blocks, uint32_t lane) {
-    if (left_ == 0 && !TakeSplit(lane)) {
+  // By one thread; number: the first.
+  __device__ __forceinline__ void Start(const WorkList& of, uint32_t number) {
+    list = of;
+    next = number;
+    left = 0;
+  }
+
+  // By a warp: plans the next piece: its fields, and the physical blocks [32] from its first token's on.
+  __device__ __forceinline__ void Next(const StepView& step, const AttentionArgs& args, Piece& piece, uint32_t* blocks,
+                                       uint32_t lane) {
+    if (left == 0 && !TakeSplit(step, args, lane)) {
       if (lane == 0) piece.tiles = 0;
       return;
     }
-    const uint32_t tiles = left_ < kPieceTokens / kTileTokens ? left_ : kPieceTokens / kTileTokens;
-    const kvrm_slot& slot = step_.slot[slot_];
-    blocks[lane] = WarpFindBlocks(step_.groups + slot.group_first, slot.group_count, token_ / step_.block_tokens, lane);
+    const uint32_t tiles = left < kPieceTokens / kTileTokens ? left : kPieceTokens / kTileTokens;
+    const kvrm_slot& of = step.slot[slot];
+    blocks[lane] = WarpFindBlocks(step.groups + of.group_first, of.group_count, token / step.block_tokens, lane);
+    __syncwarp();
     if (lane == 0) {
-      piece.tiles = tiles;
-      piece.token = token_;
-      piece.first = first_;
-      piece.last = position_;
-      piece.row = row_;
-      piece.splits = splits_;
-      piece.starts = starts_;
-      piece.ends = tiles == left_;
-      piece.work = work_;
-      piece.keys = KeyOffset(step_, args_.layer, work_.kv_head);
+      piece = {tiles,  token,  first,         position, row,
+               splits, starts, tiles == left, work,     KeyOffset(step, args.layer, work.kv_head)};
+      starts = 0;
+      left -= tiles;
+      token += tiles * kTileTokens;
     }
-    starts_ = 0;
-    left_ -= tiles;
-    token_ += tiles * kTileTokens;
   }
 
- private:
   // Takes numbers until one is a split that its row sees something of. False: no more numbers.
-  __device__ __forceinline__ bool TakeSplit(uint32_t lane) {
+  __device__ __forceinline__ bool TakeSplit(const StepView& step, const AttentionArgs& args, uint32_t lane) {
     for (;;) {
-      const uint32_t number = __shfl_sync(~0u, next_, 0);
-      if (number >= list_.total) return false;
-      if (lane == 0) next_ = atomicAdd(args_.work, 1u) + gridDim.x;  // looked at by the next call
-      const uint32_t item = number - list_.prefill;
+      const uint32_t number = next;
+      __syncwarp();
+      if (number >= list.total) return false;
       uint32_t place;
-      if (list_.unit_places != 0) {
-        work_.unit = DecodeUnit(step_, list_, number, place);
+      uint32_t unit_index;
+      if (list.unit_places != 0) {
+        unit_index = DecodeUnit(step, list, number, place);
       } else {
-        work_.unit =
-            WarpFindLast(step_.counts->decode_units, item, lane, [&](uint32_t i) { return step_.units[i].item_first; });
-        place = item - step_.units[work_.unit].item_first;
+        const uint32_t item = number - list.prefill;
+        unit_index =
+            WarpFindLast(step.counts->decode_units, item, lane, [&](uint32_t i) { return step.units[i].item_first; });
+        place = item - step.units[unit_index].item_first;
       }
-      const AttentionUnit& unit = step_.units[work_.unit];
-      const bool seen = DecodePlace(step_, list_, unit, args_.window, place, work_);
-      position_ = unit.position;
-      row_ = unit.row_first;
-      slot_ = unit.slot;
-      if (!seen) continue;
-      first_ = FirstVisible(position_, args_.window);
-      splits_ = position_ / step_.split_tokens - first_ / step_.split_tokens + 1;
-      const uint32_t begin = work_.split_first * step_.split_tokens;
-      const uint32_t end = position_ - begin < step_.split_tokens ? position_ + 1 : begin + step_.split_tokens;
-      token_ = first_ > begin ? first_ / kTileTokens * kTileTokens : begin;
-      left_ = (end - token_ + kTileTokens - 1) / kTileTokens;
-      starts_ = 1;
-      return true;
+      const AttentionUnit& unit = step.units[unit_index];
+      Work taken;
+      taken.unit = unit_index;
+      const bool seen = DecodePlace(step, list, unit, args.window, place, taken);
+      if (lane == 0) {
+        next = atomicAdd(args.work, 1u) + gridDim.x;
+        if (seen) {
+          work = taken;
+          slot = unit.slot;
+          row = unit.row_first;
+          position = unit.position;
+          first = FirstVisible(position, args.window);
+          splits = position / step.split_tokens - first / step.split_tokens + 1;
+          const uint32_t begin = taken.split_first * step.split_tokens;
+          const uint32_t end = position - begin < step.split_tokens ? position + 1 : begin + step.split_tokens;
+          token = first > begin ? first / kTileTokens * kTileTokens : begin;
+          left = (end - token + kTileTokens - 1) / kTileTokens;
+          starts = 1;
+        }
+      }
+      __syncwarp();
+      if (seen) return true;
     }
   }
-
-  const StepView& step_;
-  const AttentionArgs& args_;
-  const WorkList list_;
-  uint32_t next_;  // number off the counter, in lane 0
-  Work work_ = {};
-  uint32_t left_ = 0;  // tiles of the split that are not planned
-  uint32_t token_ = 0, first_ = 0, position_ = 0, row_ = 0, slot_ = 0, splits_ = 0, starts_ = 0;
 };
 
 }  // namespace kvrm::cuda

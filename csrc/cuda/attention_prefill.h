@@ -21,8 +21,9 @@ struct PrefillShared {
   static constexpr uint32_t kRows = 16 * kWarps / kParts;  // of a pass
   static constexpr uint32_t kKeys = kRows * Shape::kQStride;
   static constexpr uint32_t kValues = kKeys + kTileTokens * Shape::kStride;
-  static constexpr uint32_t kTotals = kValues + kTileTokens * Shape::kStride;  // [kDims / 2][threads] f32
-  static constexpr uint32_t kEnd = kTotals + kDims / 2 * 32 * kWarps * 4;
+  static constexpr uint32_t kTotals = kValues + kTileTokens * Shape::kStride;  // [kDims / 2 + 4][threads] f32
+  static constexpr uint32_t kUnit = kTotals + (kDims / 2 + 4) * 32 * kWarps * 4;
+  static constexpr uint32_t kEnd = kUnit + sizeof(AttentionUnit);
 };
 
 template <uint32_t D, class Kv>
@@ -40,9 +41,11 @@ class PrefillBlock {
         lane_(threadIdx.x % 32) {}
 
   // The rows of work's unit over its splits: into out, or, when partial, the one split's result into
-  // partial_acc and partial_stat. Ends with a barrier.
+  // partial_acc and partial_stat. Ends with a barrier. work: in shared memory.
   __device__ __forceinline__ void Run(const Work& work, bool partial) {
-    const AttentionUnit unit = step_.units[work.unit];
+    AttentionUnit& unit = *reinterpret_cast<AttentionUnit*>(shared_ + Shared::kUnit);
+    if (threadIdx.x == 0) unit = step_.units[work.unit];
+    __syncthreads();
     for (uint32_t row = 0; row < unit.rows * group_; row += Shared::kRows) Pass(unit, work, partial, row);
   }
 
@@ -58,7 +61,6 @@ class PrefillBlock {
       copies_.blocks_first = 0xffffffffu;
       CopyTile(unit, work, FirstToken(work.split_first, first), false);
     }
-    SoftmaxStat row_stat[2] = {EmptyStat(), EmptyStat()};
     float* totals = reinterpret_cast<float*>(shared_ + Shared::kTotals) + threadIdx.x;
     for (uint32_t split = work.split_first; split <= work.split_last; ++split) {
       Dims so_far = {};
@@ -66,30 +68,24 @@ class PrefillBlock {
       const uint32_t end = (split + 1) * step_.split_tokens;
       for (uint32_t token = FirstToken(split, first); token <= last && token < end; token += kTileTokens) {
         __syncthreads();  // K is there; nobody reads V
-        float s[8][4];
+        TileWeights p;
         SoftmaxStat stat[2];
         if (warp_ < kWarps) {
-          Scores(unit, row0, token, s, stat);
+          Scores(unit, row0, token, p, stat);
         } else {
           CopyTile(unit, work, token, true);
         }
         __syncthreads();  // V is there; nobody reads K
         if (warp_ < kWarps) {
-          Dims sum = {};
-          Values(s, sum);
-          Merge(sum, stat, split_stat, so_far);
+          Values(p, stat, split_stat, so_far);
         } else {
           const uint32_t next = token + kTileTokens;
           if (next <= last && (next < end || split < work.split_last)) CopyTile(unit, work, next, false);
         }
       }
-      if (partial) {
-        if (warp_ < kWarps) StorePartial(unit, work, row0, so_far, split_stat);
-        break;
-      }
-      if (warp_ < kWarps) MergeTotals(so_far, split_stat, row_stat, totals, split == work.split_first);
+      if (warp_ < kWarps) MergeTotals(so_far, split_stat, totals, split == work.split_first);
     }
-    if (!partial && warp_ < kWarps) StoreRows(unit, work, row0, row_stat, totals);
+    if (warp_ < kWarps) StoreRows(unit, work, partial, row0, totals);
     __syncthreads();
   }
 
@@ -149,17 +145,12 @@ class PrefillBlock {
   }
 
   // p and its statistics of the warp's 16 rows over the tile of K.
-  __device__ __forceinline__ void Scores(const AttentionUnit& unit, uint32_t row0, uint32_t token, float (&s)[8][4],
+  __device__ __forceinline__ void Scores(const AttentionUnit& unit, uint32_t row0, uint32_t token, TileWeights& p,
                                          SoftmaxStat (&stat)[2]) const {
-    {
-      QueryFragments<D> q;
-      LoadQuery<D>(q,
-                   shared_ + warp_ / Shared::kParts * 16 * Shape::kQStride + MatrixRow<true>(lane_, Shape::kQStride));
-      KVRM_UNROLL
-      for (uint32_t c = 0; c < kTileChunks; ++c) {
-        ScoreChunk<D, Kv>(q, shared_ + Shared::kKeys + c * Shape::kChunkBytes, lane_, s[2 * c], s[2 * c + 1]);
-      }
-    }
+    float s[8][4];
+    const uint8_t* query =
+        shared_ + warp_ / Shared::kParts * 16 * Shape::kQStride + MatrixRow<true>(lane_, Shape::kQStride);
+    ScoreBySteps<D, Kv>(query, lane_, s, shared_ + Shared::kKeys);
     // Rows beyond the unit's count as its last.
     const uint32_t low = unit.position, high = unit.position + unit.rows - 1;
     Seen seen[2];
@@ -170,86 +161,83 @@ class PrefillBlock {
     }
     const bool all = token + kTileTokens - 1 <= low && token >= FirstVisible(high, args_.window);
     SoftmaxTile(s, args_.scale, seen, all, 2, lane_, stat);
+    PackTile<typename Shape::T>(s, p);
   }
 
-  // The warp's dims of p v.
-  __device__ __forceinline__ void Values(const float (&s)[8][4], Dims& sum) const {
+  // The warp's dims of p v, which join the split: some at a time, for the registers' sake.
+  __device__ __forceinline__ void Values(const TileWeights& p, const SoftmaxStat (&stat)[2],
+                                         SoftmaxStat (&split_stat)[2], Dims& so_far) const {
+    constexpr uint32_t kAtOnce = Shared::kDims % 64 == 0 ? 64 : Shared::kDims;
     const uint8_t* values = shared_ + Shared::kValues + warp_ % Shared::kParts * Shared::kDims * sizeof(Kv);
+    const MergeFactors factors[2] = {MergePartial(split_stat[0], stat[0]), MergePartial(split_stat[1], stat[1])};
     KVRM_UNROLL
-    for (uint32_t c = 0; c < kTileChunks; ++c) {
-      uint32_t p[4];
-      PackChunk<typename Shape::T>(s[2 * c], s[2 * c + 1], p);
-      ValueChunk<D, Kv, Shared::kDims>(sum, p, values + c * Shape::kChunkBytes, lane_);
-    }
-  }
-
-  // A tile joins its split.
-  __device__ __forceinline__ void Merge(const Dims& sum, const SoftmaxStat (&stat)[2], SoftmaxStat (&split_stat)[2],
-                                        Dims& so_far) const {
-    KVRM_UNROLL
-    for (uint32_t h = 0; h < 2; ++h) {
-      const MergeFactors factors = MergePartial(split_stat[h], stat[h]);
+    for (uint32_t n = 0; n < Shared::kDims; n += kAtOnce) {
+      ValueSum<kAtOnce> sum = {};
       KVRM_UNROLL
-      for (uint32_t j = 0; j < Shared::kDims / 8; ++j) {
+      for (uint32_t c = 0; c < kTileChunks; ++c) {
+        ValueChunk<D, Kv, kAtOnce>(sum, p.a[c], values + c * Shape::kChunkBytes + n * sizeof(Kv), lane_);
+      }
+      KVRM_UNROLL
+      for (uint32_t j = 0; j < kAtOnce / 8; ++j) {
         KVRM_UNROLL
-        for (uint32_t i = 2 * h; i < 2 * h + 2; ++i) {
-          so_far.acc[j][i] = MergeValue(so_far.acc[j][i], sum.acc[j][i], factors);
+        for (uint32_t i = 0; i < 4; ++i) {
+          float& value = so_far.acc[n / 8 + j][i];
+          value = MergeValue(value, sum.acc[j][i], factors[i / 2]);
         }
       }
     }
   }
 
-  // A split joins the row.
-  __device__ __forceinline__ void MergeTotals(const Dims& so_far, const SoftmaxStat (&split_stat)[2],
-                                              SoftmaxStat (&row_stat)[2], float* totals, bool starts) const {
+  // A split joins the row. totals: the thread's elements, then its two rows' statistics.
+  __device__ __forceinline__ void MergeTotals(const Dims& so_far, const SoftmaxStat (&split_stat)[2], float* totals,
+                                              bool starts) const {
+    constexpr uint32_t kNext = 32 * kWarps;
     KVRM_UNROLL
     for (uint32_t h = 0; h < 2; ++h) {
-      const MergeFactors factors = MergePartial(row_stat[h], split_stat[h]);
+      float* at = totals + (Shared::kDims / 2 + 2 * h) * kNext;
+      SoftmaxStat row_stat = EmptyStat();
+      if (!starts) row_stat = {at[0], at[kNext]};
+      const MergeFactors factors = MergePartial(row_stat, split_stat[h]);
+      at[0] = row_stat.max;
+      at[kNext] = row_stat.sum;
       KVRM_UNROLL
       for (uint32_t j = 0; j < Shared::kDims / 8; ++j) {
         KVRM_UNROLL
         for (uint32_t i = 2 * h; i < 2 * h + 2; ++i) {
-          float* total = totals + (j * 4 + i) * 32 * kWarps;
+          float* total = totals + (j * 4 + i) * kNext;
           *total = MergeValue(starts ? 0.0f : *total, so_far.acc[j][i], factors);
         }
       }
     }
   }
 
-  __device__ __forceinline__ void StoreRows(const AttentionUnit& unit, const Work& work, uint32_t row0,
-                                            const SoftmaxStat (&row_stat)[2], const float* totals) const {
-    Dims sum;
-    KVRM_UNROLL
-    for (uint32_t j = 0; j < Shared::kDims / 8; ++j) {
-      KVRM_UNROLL
-      for (uint32_t i = 0; i < 4; ++i) sum.acc[j][i] = totals[(j * 4 + i) * 32 * kWarps];
-    }
-    KVRM_UNROLL
+  // The thread's part of the totals, to where it belongs.
+  __device__ __forceinline__ void StoreRows(const AttentionUnit& unit, const Work& work, bool partial, uint32_t row0,
+                                            const float* totals) const {
+    constexpr uint32_t kNext = 32 * kWarps;
     for (uint32_t h = 0; h < 2; ++h) {
       const uint32_t row = row0 + 8 * h;
       if (row >= unit.rows * group_) break;
-      const float inverse = Div(1.0f, row_stat[h].sum);
-      const uint64_t out = Head(unit, work, row) * D + warp_ % Shared::kParts * Shared::kDims;
-      ForPairs<Shape::kFp8>(sum, h, lane_, [&](uint32_t n, float x, float y) {
-        StoreOut2(args_, out + n, Mul(x, inverse), Mul(y, inverse));
-      });
-    }
-  }
-
-  __device__ __forceinline__ void StorePartial(const AttentionUnit& unit, const Work& work, uint32_t row0,
-                                               const Dims& so_far, const SoftmaxStat (&split_stat)[2]) const {
-    const uint64_t index = PartialIndex(step_, work, work.split_first) * group_;
-    KVRM_UNROLL
-    for (uint32_t h = 0; h < 2; ++h) {
-      const uint32_t row = row0 + 8 * h;
-      if (row >= unit.rows * group_) break;
-      float* acc = args_.partial_acc + (index + row) * D + warp_ % Shared::kParts * Shared::kDims;
-      ForPairs<Shape::kFp8>(so_far, h, lane_, [&](uint32_t n, float x, float y) {
-        *reinterpret_cast<float2*>(acc + n) = make_float2(x, y);
-      });
-      if (lane_ % 4 == 0 && warp_ % Shared::kParts == 0) {
-        *reinterpret_cast<float2*>(args_.partial_stat + (index + row) * 2) =
-            make_float2(split_stat[h].max, split_stat[h].sum);
+      const SoftmaxStat stat = {totals[(Shared::kDims / 2 + 2 * h) * kNext],
+                                totals[(Shared::kDims / 2 + 2 * h + 1) * kNext]};
+      const uint64_t index = PartialIndex(step_, work, work.split_first) * group_ + row;
+      if (partial && lane_ % 4 == 0 && warp_ % Shared::kParts == 0) {
+        *reinterpret_cast<float2*>(args_.partial_stat + index * 2) = make_float2(stat.max, stat.sum);
+      }
+      const float inverse = Div(1.0f, stat.sum);
+      const uint64_t out = (partial ? index : Head(unit, work, row)) * D + warp_ % Shared::kParts * Shared::kDims;
+      for (uint32_t j = 0; j < Shared::kDims / 8; j += 2) {
+        float x[4];
+        KVRM_UNROLL
+        for (uint32_t i = 0; i < 4; ++i) x[i] = totals[((j + i / 2) * 4 + 2 * h + i % 2) * kNext];
+        ForPairs<Shape::kFp8>(x[0], x[1], x[2], x[3], lane_, [&](uint32_t n, float a, float b) {
+          const uint64_t at = out + j * 8 + n;
+          if (partial) {
+            *reinterpret_cast<float2*>(args_.partial_acc + at) = make_float2(a, b);
+          } else {
+            StoreOut2(args_, at, Mul(a, inverse), Mul(b, inverse));
+          }
+        });
       }
     }
   }

@@ -33,40 +33,63 @@ struct DefaultDepth {
 
 constexpr uint32_t BlocksPerMultiprocessor(uint32_t dim) { return dim > 128 ? 1 : 2; }
 
-// wide: decode units go through the prefill code, one split at a time; for G above 16.
+// What the block shares while it works on segments. Not in registers: those are short.
+struct SegmentControl {
+  WorkList list;
+  uint32_t number;  // off the counter, the one in hand
+  uint32_t next;
+  Work work;
+  uint32_t splits;  // that the work's rows see
+  uint32_t seen;    // 0: an empty place
+  uint32_t merges;  // the split was the last of its row
+};
+
+// By one thread: what control.number means.
+__device__ __forceinline__ void TakeSegment(const StepView& step, const AttentionArgs& args, SegmentControl& control) {
+  control.next = atomicAdd(args.work, 1u) + gridDim.x;
+  control.splits = 1;
+  control.seen = 1;
+  if (control.number < control.list.prefill) {
+    Work work = PrefillWork(step, control.list, control.number);
+    work.split_first = FirstSplit(step, step.units[work.unit], args.window);
+    work.split_last = LastSplit(step, step.units[work.unit]);
+    control.work = work;
+  } else {
+    uint32_t place;
+    Work work;
+    work.unit = DecodeUnit(step, control.list, control.number, place);
+    const AttentionUnit& unit = step.units[work.unit];
+    control.seen = DecodePlace(step, control.list, unit, args.window, place, work);
+    control.splits = LastSplit(step, unit) - FirstSplit(step, unit, args.window) + 1;
+    control.work = work;
+  }
+}
+
+// wide: decode units go through the code for segments, one split at a time; for G above 16.
 template <uint32_t D, class Kv, uint32_t kDepth>
 __global__ void __launch_bounds__(kThreads, BlocksPerMultiprocessor(D))
     AttendTensor(const KVRM_GRID_CONSTANT StepView step, const KVRM_GRID_CONSTANT AttentionArgs args, bool wide) {
-  __shared__ uint32_t next, merges;
+  __shared__ SegmentControl control;
   WaitForPrevious();
   LaunchDependents();
-  const WorkList list = ListWork(step, args.window);
-  uint32_t number = blockIdx.x;
-  PrefillBlock<D, Kv> prefill(step, args);
-  while (number < (wide ? list.total : list.prefill)) {
-    if (threadIdx.x == 0) next = atomicAdd(args.work, 1u) + gridDim.x;
-    Work work;
-    uint32_t splits = 1;
-    bool seen = true;
-    if (number < list.prefill) {
-      work = PrefillWork(step, list, number);
-      work.split_first = FirstSplit(step, step.units[work.unit], args.window);
-      work.split_last = LastSplit(step, step.units[work.unit]);
-    } else {
-      uint32_t place;
-      work.unit = DecodeUnit(step, list, number, place);
-      const AttentionUnit& unit = step.units[work.unit];
-      seen = DecodePlace(step, list, unit, args.window, place, work);
-      splits = LastSplit(step, unit) - FirstSplit(step, unit, args.window) + 1;
-    }
-    if (seen) prefill.Run(work, splits > 1);
-    if (threadIdx.x == 0) merges = seen && splits > 1 && ArriveAtRow(step, args, work, splits);
+  if (threadIdx.x == 0) {
+    control.list = ListWork(step, args.window);
+    control.number = blockIdx.x;
+  }
+  __syncthreads();
+  while (control.number < (wide ? control.list.total : control.list.prefill)) {
+    if (threadIdx.x == 0) TakeSegment(step, args, control);
     __syncthreads();
-    if (merges != 0) MergeSplits(step, args, work, threadIdx.x, kThreads);
-    number = next;
+    if (control.seen != 0) PrefillBlock<D, Kv>(step, args).Run(control.work, control.splits > 1);
+    if (threadIdx.x == 0) {
+      control.merges = control.seen != 0 && control.splits > 1 && ArriveAtRow(step, args, control.work, control.splits);
+      control.number = control.next;
+    }
+    __syncthreads();
+    if (control.merges != 0) MergeSplits(step, args, control.work, threadIdx.x, kThreads);
     __syncthreads();
   }
-  if (!wide) DecodeBlock<D, Kv, kDepth>(step, args).Run(list, number);
+  if (!wide) DecodeBlock<D, Kv, kDepth>(step, args).Run(control.list, control.number);
 }
 
 template <uint32_t D, class Kv, uint32_t kDepth = DefaultDepth<D, Kv>::kValue>
