@@ -66,8 +66,10 @@ kvrm_status Executor::Prepare() {
   KVRM_TRY(DeviceMemory::Allocate(plan_.arena_bytes, "activations", &arena_));
   KVRM_TRY(DeviceMemory::Allocate(plan_.pool_bytes, "the KV pool", &pool_));
   KVRM_CUDA_TRY("create engine", cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking));
-  // Counters and token states start at zero, and so does every sum that is left zero by who used it.
+  // Counters and token states start at zero, and so does every sum that is left zero by who used it; the pool,
+  // which can be exported, must not show what another process left there.
   KVRM_CUDA_TRY("create engine", cudaMemsetAsync(arena_.As<uint8_t>(), 0, arena_.bytes(), stream_));
+  KVRM_CUDA_TRY("create engine", cudaMemsetAsync(pool_.As<uint8_t>(), 0, pool_.bytes(), stream_));
 
   graphs_.resize(2 * (1 + config_.num_chunks));
   for (uint32_t shape = 0; shape <= config_.num_chunks; ++shape) KVRM_TRY(CaptureShape(shape, false));
