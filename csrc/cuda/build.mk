@@ -110,8 +110,10 @@ EMULATOR_LIBS := -l:libboost_context.a
 $(eval $(call emulator_variant,build/emu,build/obj,-O2 -g1))
 $(eval $(call emulator_variant,build/emu-san,build/san,-O1 -g1 -fno-omit-frame-pointer -fsanitize=address$(comma)undefined -fno-sanitize-recover=undefined))
 
+# The static libstdc++ wants the space for thread-locals that is set aside when the process starts, for itself and for
+# all of its library's; the blocks' shared memory, thread-locals here, has no room there.
 build/libkvrm_emulator.so: build/emu/libkvrm_emulator.a csrc/exports.map
-	$(CXX) -shared -pthread -static-libstdc++ -static-libgcc -Wl,--version-script=csrc/exports.map -Wl,--gc-sections \
+	$(CXX) -shared -pthread -Wl,--version-script=csrc/exports.map -Wl,--gc-sections \
 	  -Wl,-z,defs -o $@.tmp -Wl,--whole-archive $< -Wl,--no-whole-archive $(EMULATOR_LIBS)
 	@mv $@.tmp $@
 
