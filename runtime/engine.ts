@@ -8,18 +8,30 @@ import { setImmediate } from "node:timers";
 import { candidateLibraries, chooseLibrary, type ChosenLibrary } from "../ffi/mod.ts";
 import { EngineError, InvalidRequestError } from "./errors.ts";
 import { EngineGeneration } from "./generation.ts";
-import type { Choice } from "./generation.ts";
+import { type Choice, finishReasonOf } from "./generation.ts";
 import { type LoadedModel, loadModelFolder } from "./model/folder.ts";
 import { resolveModel } from "./model/hub.ts";
 import { showLoading } from "./model/loading.ts";
 import { type EngineOptions, type EngineSizes, engineSizes } from "./options.ts";
-import { Command, Control, Event, putSubmit, Stat, type Submission, submitWords } from "./protocol.ts";
+import {
+  Command,
+  Control,
+  Event,
+  putSubmit,
+  Stat,
+  type Submission,
+  submitWords,
+  takeTime,
+} from "./protocol.ts";
 import { Ring } from "./ring.ts";
+import { LoopMetrics } from "./telemetry/loop_metrics.ts";
+import { now, RequestMetrics } from "./telemetry/request_metrics.ts";
 import type {
   ChatMessage,
   ChatOptions,
   Engine,
   EngineStats,
+  EngineTelemetry,
   GenerateRequest,
   Generation,
   KvMode,
@@ -32,8 +44,14 @@ import type { WorkerMessage, WorkerStart } from "./worker.ts";
 /** Words of the ring of events: a second's worth of tokens for a slow main thread. */
 const EVENT_RING_WORDS = 1 << 18;
 const DEFAULT_MAX_QUEUE = 1024;
-/** A worker that has not turned its loop for this long is taken for dead. */
-const HEARTBEAT_LIMIT_MS = 15_000;
+const DEFAULT_MAX_BACKLOG = 16384;
+const DEFAULT_HEARTBEAT_TIMEOUT = 30;
+/** How long events are taken before sockets and timers get their turn, in milliseconds. */
+const PUMP_SLICE_MS = 0.5;
+/** Events between two looks at the clock. */
+const PUMP_EVENTS = 64;
+/** How much a finished choice counts in the mean time between two. */
+const PACE_WEIGHT = 0.1;
 
 /**
  * Loads a model and starts an engine for it.
@@ -43,14 +61,17 @@ const HEARTBEAT_LIMIT_MS = 15_000;
  * @throws {EngineError} when the native library cannot be loaded or refuses the model
  */
 export async function createEngine(options: EngineOptions): Promise<Engine> {
+  const phase = (name: string) => options.onPhase?.(name, now());
   const folder = await resolveModel(options.model);
   const model = await loadModelFolder(folder, options.modelId === undefined ? {} : { id: options.modelId });
+  phase("configuration and tokenizer read");
   const sizes = engineSizes(options, model.tables, model.dtype);
   const library = pickLibrary(options);
   const engine = new WorkerEngine(model, sizes, options, library);
   using loading = showLoading(`kvrm: loading ${model.id}`, library.path);
   await engine.started;
   loading.end(true);
+  phase("weights loaded, engine planned");
   return engine;
 }
 
@@ -78,10 +99,14 @@ class WorkerEngine implements Engine {
   readonly started: Promise<void>;
   readonly failed: Promise<Error>;
   readonly backendReason: string;
+  readonly telemetry: EngineTelemetry;
   #backend = "";
   readonly #loaded: LoadedModel;
   #sizes: EngineSizes;
   readonly #maxQueue: number;
+  readonly #maxPrompt: number;
+  readonly #maxBacklog: number;
+  readonly #heartbeatTimeoutMs: number;
   readonly #worker: Worker;
   readonly #commands: Ring;
   readonly #events: Ring;
@@ -92,6 +117,13 @@ class WorkerEngine implements Engine {
   #onStopped: () => void = () => {};
   #onFailed: (error: Error) => void = () => {};
   #nextId = 1;
+  /** Milliseconds between two ends of choices, of late; 0 before the second. */
+  #pace = 0;
+  #lastEnd = 0;
+  /** Whether the heartbeat was found too old at the last look. */
+  #suspect = false;
+  /** The worker's time of the events being taken. */
+  #eventTime = 0;
   #state: "starting" | "running" | "closing" | "failed" = "starting";
   #failure: EngineError | null = null;
   /** Serialises submissions that must wait for room on the ring. */
@@ -101,6 +133,9 @@ class WorkerEngine implements Engine {
     this.#loaded = model;
     this.#sizes = sizes;
     this.#maxQueue = options.maxQueue ?? DEFAULT_MAX_QUEUE;
+    this.#maxPrompt = options.maxPrompt ?? Infinity;
+    this.#maxBacklog = options.maxBacklog ?? DEFAULT_MAX_BACKLOG;
+    this.#heartbeatTimeoutMs = (options.heartbeatTimeout ?? DEFAULT_HEARTBEAT_TIMEOUT) * 1000;
     this.kvMode = sizes.kvMode;
     this.slots = sizes.native.slots;
     this.blockTokens = sizes.native.blockTokens;
@@ -123,6 +158,13 @@ class WorkerEngine implements Engine {
       events: Ring.allocate(EVENT_RING_WORDS),
       control: new SharedArrayBuffer(Control.WORDS * 4),
       stats: new SharedArrayBuffer(Stat.COUNT * 8),
+      metrics: LoopMetrics.allocate(sizes.native.chunks.length + 1),
+    };
+    this.telemetry = {
+      requests: new RequestMetrics(),
+      loop: new LoopMetrics(start.metrics, sizes.native.chunks.length + 1),
+      shapes: [0, ...sizes.native.chunks],
+      blockBytes: sizes.blockBytes,
     };
     this.#commands = new Ring(start.commands);
     this.#events = new Ring(start.events);
@@ -179,6 +221,7 @@ class WorkerEngine implements Engine {
       throw this.#failure ?? new EngineError("the engine is closed", "closed");
     }
     const prompt = this.#promptIds(request);
+    this.#checkPrompt(prompt);
     const plan = checkRequest(request, prompt, {
       maxContext: this.#sizes.maxContext,
       vocab: this.#loaded.tables.config.vocab,
@@ -187,13 +230,17 @@ class WorkerEngine implements Engine {
     });
     if (this.#choices.size + plan.n > this.#maxQueue) {
       throw new EngineError(
-        `the queue holds ${this.#choices.size} requests of at most ${this.#maxQueue}; try again later`,
+        `the queue holds ${this.#choices.size} of at most ${this.#maxQueue} requests and was asked for ` +
+          `${plan.n} more; try again later`,
         "overloaded",
+        { retryAfter: this.#retryAfter(this.#choices.size + plan.n - this.#maxQueue) },
       );
     }
     const generation = new EngineGeneration(prompt, {
       promptLogprobs: plan.base.promptLogprobs > 0,
-      onCancel: (cancelled) => this.#cancel(cancelled),
+      maxBacklog: this.#maxBacklog,
+      onCancel: (cancelled, reason) => this.#cancel(cancelled, reason),
+      onEnd: (ended) => this.#ended(ended),
     });
     const tokenizer = this.#loaded.tokenizer;
     const submissions: Submission[] = [];
@@ -234,6 +281,37 @@ class WorkerEngine implements Engine {
     return typeof prompt === "string" ? this.encode(prompt) : [...prompt!];
   }
 
+  #checkPrompt(prompt: readonly number[]): void {
+    if (prompt.length <= this.#maxPrompt) return;
+    throw new InvalidRequestError(
+      `the prompt has ${prompt.length} tokens; this server takes at most ${this.#maxPrompt}`,
+      "prompt",
+      "prompt_too_long",
+    );
+  }
+
+  /** Seconds until `places` of the queue are free, by the pace at which choices ended of late. */
+  #retryAfter(places: number): number {
+    // A pace that has dried up since is no estimate: nothing has ended for longer than that.
+    const pace = Math.max(this.#pace, this.#lastEnd === 0 ? 1000 : performance.now() - this.#lastEnd);
+    return Math.min(3600, Math.max(1, Math.ceil(places * pace / 1000)));
+  }
+
+  #ended(generation: EngineGeneration): void {
+    this.telemetry.requests.ended(generation.timing, generation.usage);
+  }
+
+  /** A choice has left the queue. */
+  #forget(choice: Choice): void {
+    if (!this.#choices.delete(choice.id)) return;
+    const time = performance.now();
+    if (this.#lastEnd > 0) {
+      const since = time - this.#lastEnd;
+      this.#pace = this.#pace === 0 ? since : (1 - PACE_WEIGHT) * this.#pace + PACE_WEIGHT * since;
+    }
+    this.#lastEnd = time;
+  }
+
   /** Puts submissions on the ring in order, waiting for room where need be. */
   #submit(submissions: Submission[]): void {
     this.#submitting = this.#submitting.then(async () => {
@@ -250,14 +328,16 @@ class WorkerEngine implements Engine {
     });
   }
 
-  #cancel(generation: EngineGeneration): void {
+  #cancel(generation: EngineGeneration, reason?: Error): void {
     for (const choice of generation.choices) {
-      if (!choice.finished) this.#cancelChoice(choice);
+      if (choice.finished) continue;
+      this.telemetry.requests.finished[reason === undefined ? "cancelled" : "error"]++;
+      this.#cancelChoice(choice);
     }
   }
 
   #cancelChoice(choice: Choice): void {
-    this.#choices.delete(choice.id);
+    this.#forget(choice);
     this.#submitting = this.#submitting.then(async () => {
       while (!this.#commands.hasRoom(2)) await new Promise((resolve) => setTimeout(resolve, 1));
       this.#commands.put(Command.CANCEL);
@@ -271,41 +351,63 @@ class WorkerEngine implements Engine {
     while (this.#state === "running") {
       if (this.#events.available === 0) {
         await this.#events.waitAsync(1000);
-        if (this.#heartbeatAge() > HEARTBEAT_LIMIT_MS) {
-          this.#fail(
-            new EngineError(
-              `the engine's worker has not answered for ${HEARTBEAT_LIMIT_MS / 1000} s`,
-              "failed",
-            ),
-          );
-        }
+        this.#checkHeartbeat();
         continue;
       }
-      while (this.#events.available > 0) this.#takeEvent();
+      const end = performance.now() + PUMP_SLICE_MS;
+      do {
+        for (let i = 0; i < PUMP_EVENTS && this.#events.available > 0; i++) this.#takeEvent();
+      } while (this.#events.available > 0 && performance.now() < end);
       this.#events.release();
       // While events keep coming this would go round in microtasks alone, and sockets would never be served.
       await new Promise<void>((resolve) => setImmediate(resolve));
     }
   }
 
+  #checkHeartbeat(): void {
+    if (this.#state !== "running" || this.#heartbeatAge() <= this.#heartbeatTimeoutMs) {
+      this.#suspect = false;
+      return;
+    }
+    // A process that was stopped and goes on finds an old heartbeat too: the worker gets a second to answer.
+    if (!this.#suspect) {
+      this.#suspect = true;
+      return;
+    }
+    const seconds = this.#heartbeatTimeoutMs / 1000;
+    this.#fail(new EngineError(`the engine's worker has not answered for ${seconds} s`, "failed"));
+  }
+
   #takeEvent(): void {
     const ring = this.#events;
     const tag = ring.take();
+    if (tag === Event.TIME) {
+      this.#eventTime = takeTime(ring);
+      return;
+    }
     const choice = this.#choices.get(ring.take());
     switch (tag) {
       case Event.ADMITTED: {
         const cached = ring.take();
-        if (choice?.index === 0) choice.generation.usage.cachedTokens = cached;
+        if (choice === undefined) break;
+        const { timing, usage } = choice.generation;
+        if (choice.index === 0) usage.cachedTokens = cached;
+        if (timing.admitted === 0) timing.admitted = this.#eventTime;
         break;
       }
+      case Event.PREEMPTED:
+        choice?.generation.timing.preempted.push(this.#eventTime);
+        break;
       case Event.TOKEN: {
         const token = ring.take();
         const finish = ring.take();
         const logprob = this.#takeLogprob(token, choice);
         if (!choice) break;
+        this.#timeToken(choice);
         const stopped = choice.token(token, finish, logprob);
         if (stopped && finish === 0) this.#cancelChoice(choice);
-        else if (finish !== 0) this.#choices.delete(choice.id);
+        else if (finish !== 0) this.#forget(choice);
+        if (choice.finished) this.telemetry.requests.finished[stopped ? "stop" : finishReasonOf(finish)]++;
         break;
       }
       case Event.PROMPT_TOKEN: {
@@ -316,11 +418,22 @@ class WorkerEngine implements Engine {
       }
       case Event.ENDED: {
         const finish = ring.take();
-        if (choice) this.#choices.delete(choice.id);
-        choice?.end(finish);
+        if (!choice) break;
+        this.#forget(choice);
+        this.telemetry.requests.finished[finishReasonOf(finish)]++;
+        choice.end(finish);
         break;
       }
     }
+  }
+
+  #timeToken(choice: Choice): void {
+    const time = this.#eventTime;
+    const { timing } = choice.generation;
+    if (timing.firstToken === 0) timing.firstToken = time;
+    timing.lastToken = time;
+    if (choice.lastToken > 0) this.telemetry.requests.interToken.observe((time - choice.lastToken) / 1000);
+    choice.lastToken = time;
   }
 
   /** Takes log probability and alternatives; NaN says that none were asked for. */
@@ -347,6 +460,7 @@ class WorkerEngine implements Engine {
     this.#failure = error;
     const choices = [...this.#choices.values()];
     this.#choices.clear();
+    this.telemetry.requests.finished.error += choices.length;
     for (const choice of choices) choice.generation.fail(error);
     this.#worker.terminate();
     this.#onStopped();

@@ -33,16 +33,22 @@ export class ModelError extends Error {
   override readonly name = "ModelError";
 }
 
+/** Why the engine could not take or finish a request. */
+export type EngineErrorCode = "closed" | "failed" | "overloaded" | "draining" | "timeout" | "slow_reader";
+
 /** The engine cannot take or finish a request: it is closed, has failed, or its queue is full. HTTP 503. */
 export class EngineError extends Error {
   /** "EngineError" */
   override readonly name = "EngineError";
-  /** Closed for good, failed, or too much to do at the moment. */
-  readonly code: "closed" | "failed" | "overloaded";
+  /** Closed for good, failed, too much to do at the moment, ending, too late, or not read. */
+  readonly code: EngineErrorCode;
+  /** For "overloaded": seconds after which there is room again, by the pace of late. */
+  readonly retryAfter: number | null;
 
   /** `message` is for people; `code` is for programs. */
-  constructor(message: string, code: "closed" | "failed" | "overloaded", options?: ErrorOptions) {
+  constructor(message: string, code: EngineErrorCode, options: ErrorOptions & { retryAfter?: number } = {}) {
     super(message, options);
     this.code = code;
+    this.retryAfter = options.retryAfter ?? null;
   }
 }

@@ -7,6 +7,7 @@ import { EngineError } from "./errors.ts";
 import type { Detokenizer } from "./model/detokenizer.ts";
 import { StopMatcher } from "./model/stop.ts";
 import { Finish } from "./loop.ts";
+import { type GenerationTiming, newTiming, now } from "./telemetry/request_metrics.ts";
 import type { FinishReason, GenerateChunk, Generation, TokenLogprob, Usage } from "./types.ts";
 
 const FINISH_REASONS: Readonly<Record<number, FinishReason>> = {
@@ -14,6 +15,11 @@ const FINISH_REASONS: Readonly<Record<number, FinishReason>> = {
   [Finish.LENGTH]: "length",
   [Finish.CANCELLED]: "cancelled",
 };
+
+/** A finish that came over the ring, by name. */
+export function finishReasonOf(finish: number): FinishReason {
+  return FINISH_REASONS[finish] ?? "cancelled";
+}
 
 /** What one choice needs to turn tokens into text. */
 export interface ChoiceOptions {
@@ -34,6 +40,8 @@ export class Choice {
   readonly #stops: StopMatcher | null;
   readonly #stopTokens: Int32Array;
   finished = false;
+  /** When its last token came; 0 before the first. */
+  lastToken = 0;
 
   constructor(generation: EngineGeneration, options: ChoiceOptions) {
     this.generation = generation;
@@ -74,9 +82,15 @@ export class Choice {
       index: this.index,
       text,
       tokenIds: [],
-      finishReason: FINISH_REASONS[finish] ?? "cancelled",
+      finishReason: finishReasonOf(finish),
     });
   }
+}
+
+/** What a chunk that waits costs, in tokens: a log probability weighs as much as a token, so does each rival. */
+function weight({ tokenIds, logprobs }: GenerateChunk): number {
+  if (logprobs === undefined) return tokenIds.length;
+  return logprobs.reduce((sum, { top }) => sum + 2 + top.length, 0);
 }
 
 /** The engine's implementation of a request in flight. */
@@ -85,7 +99,12 @@ export class EngineGeneration implements Generation {
   readonly promptLogprobs: Promise<readonly (TokenLogprob | null)[] | null>;
   readonly usage: Usage;
   readonly choices: Choice[] = [];
-  readonly #onCancel: (generation: EngineGeneration) => void;
+  readonly timing: GenerationTiming = newTiming();
+  readonly #onCancel: (generation: EngineGeneration, reason?: Error) => void;
+  readonly #onEnd: (generation: EngineGeneration) => void;
+  readonly #maxBacklog: number;
+  /** What waits to be read, as weighed by {@link weight}. */
+  #backlog = 0;
   readonly #scored: (TokenLogprob | null)[] | null;
   #scoredCount = 0;
   #resolveScored: (value: readonly (TokenLogprob | null)[] | null) => void = () => {};
@@ -98,11 +117,18 @@ export class EngineGeneration implements Generation {
 
   constructor(
     promptTokenIds: readonly number[],
-    options: { promptLogprobs: boolean; onCancel: (generation: EngineGeneration) => void },
+    options: {
+      promptLogprobs: boolean;
+      maxBacklog: number;
+      onCancel: (generation: EngineGeneration, reason?: Error) => void;
+      onEnd: (generation: EngineGeneration) => void;
+    },
   ) {
     this.promptTokenIds = promptTokenIds;
     this.usage = { promptTokens: promptTokenIds.length, cachedTokens: 0, completionTokens: 0 };
     this.#onCancel = options.onCancel;
+    this.#onEnd = options.onEnd;
+    this.#maxBacklog = options.maxBacklog;
     if (options.promptLogprobs) {
       this.#scored = new Array<TokenLogprob | null>(promptTokenIds.length).fill(null);
       this.promptLogprobs = new Promise((resolve, reject) => {
@@ -130,10 +156,37 @@ export class EngineGeneration implements Generation {
   }
 
   push(chunk: GenerateChunk): void {
-    this.#queue.push(chunk);
     this.usage.completionTokens += chunk.tokenIds.length;
-    if (chunk.finishReason !== null) this.#open--;
+    this.#backlog += weight(chunk);
+    if (!this.#joins(chunk)) this.#queue.push(chunk);
+    if (chunk.finishReason !== null) this.#finish(--this.#open === 0);
     this.#wake?.();
+    if (this.#backlog > this.#maxBacklog && !this.finished) {
+      this.cancel(
+        new EngineError(
+          `the client reads too slowly: ${this.#backlog} tokens wait for it, of at most ${this.#maxBacklog}`,
+          "slow_reader",
+        ),
+      );
+    }
+  }
+
+  /** Adds a chunk to the last one that waits, if it is the same choice's and just text: fewer, longer events. */
+  #joins(chunk: GenerateChunk): boolean {
+    const last = this.#read < this.#queue.length ? this.#queue[this.#queue.length - 1]! : undefined;
+    if (last === undefined || last.index !== chunk.index || last.finishReason !== null) return false;
+    if (last.logprobs !== undefined || chunk.logprobs !== undefined || chunk.finishReason !== null) {
+      return false;
+    }
+    last.text += chunk.text;
+    (last.tokenIds as number[]).push(...chunk.tokenIds);
+    return true;
+  }
+
+  #finish(all: boolean): void {
+    if (!all || this.timing.ended > 0) return;
+    this.timing.ended = now();
+    this.#onEnd(this);
   }
 
   promptToken(position: number, logprob: TokenLogprob): void {
@@ -147,13 +200,18 @@ export class EngineGeneration implements Generation {
   fail(error: Error): void {
     if (this.finished) return;
     this.#error = error;
+    this.#finish(true);
     this.#rejectScored(error);
     this.#wake?.();
   }
 
-  cancel(): void {
+  cancel(reason?: Error): void {
     if (this.finished) return;
-    this.#onCancel(this);
+    this.#onCancel(this, reason);
+    if (reason !== undefined) {
+      for (const choice of this.choices) choice.finished = true;
+      return this.fail(reason);
+    }
     for (const choice of this.choices) choice.end(Finish.CANCELLED);
     this.#rejectScored(new EngineError("the request was cancelled", "closed"));
   }
@@ -168,6 +226,7 @@ export class EngineGeneration implements Generation {
           this.#wake = null;
         }
         const value = this.#queue[this.#read++]!;
+        this.#backlog -= weight(value);
         if (this.#read === this.#queue.length) {
           this.#queue.length = 0;
           this.#read = 0;

@@ -11,6 +11,7 @@ import { EngineLoop, type LoopSink } from "./loop.ts";
 import type { ModelTables } from "./model/folder.ts";
 import { type EngineSizes, fitToMemory } from "./options.ts";
 import { Scheduler } from "./scheduler.ts";
+import type { LoopMetrics } from "./telemetry/loop_metrics.ts";
 
 /** All parts of one engine in the calling thread. */
 export class EngineHost implements Disposable {
@@ -25,7 +26,13 @@ export class EngineHost implements Disposable {
   readonly sizes: EngineSizes;
 
   /** @throws {NativeError} what the library refuses; nothing stays allocated */
-  constructor(tables: ModelTables, wanted: EngineSizes, sink: LoopSink, library?: string) {
+  constructor(
+    tables: ModelTables,
+    wanted: EngineSizes,
+    sink: LoopSink,
+    library?: string,
+    metrics?: LoopMetrics,
+  ) {
     using undo = new DisposableStack();
     this.library = undo.use(new NativeLibrary(libraryPath("cpu", library)));
     this.model = undo.use(this.library.loadModel(tables, wanted.model));
@@ -43,6 +50,7 @@ export class EngineHost implements Disposable {
       sink,
       slots: sizes.native.slots,
       inFlight: sizes.inFlight,
+      metrics,
     });
     undo.move();
   }

@@ -11,6 +11,7 @@ import { Descriptor } from "./descriptor.ts";
 import type { BlockPager } from "./kv/mod.ts";
 import { type Scheduler, StepPlan } from "./scheduler.ts";
 import { type Sequence, State } from "./sequence.ts";
+import type { LoopMetrics } from "./telemetry/loop_metrics.ts";
 
 /** Why a sequence ended; travels over the ring as a number. */
 export const Finish = { NONE: 0, STOP: 1, LENGTH: 2, CANCELLED: 3 } as const;
@@ -23,6 +24,10 @@ export interface Tops {
 
 /** Who hears what the loop finds out. Called in order; must not keep `tops`. */
 export interface LoopSink {
+  /** Time has passed since the last call. */
+  tick?(): void;
+  /** A sequence gave its slot back to others and waits again. */
+  preempted?(sequence: Sequence): void;
   /** A sequence got its slot; so many of its prompt's tokens came from the prefix cache. */
   admitted(sequence: Sequence): void;
   /** A token, and how the sequence ended with it, if it did. `tops` lie at word `at`, `count` of them. */
@@ -72,6 +77,8 @@ export interface LoopParts {
   slots: number;
   /** Steps in flight at most: 2 plans a step while one runs, 1 waits for each. Default 2. */
   inFlight?: number;
+  /** Where to measure into. Default: nowhere. */
+  metrics?: LoopMetrics | undefined;
 }
 
 /** One engine's loop; whoever owns it calls {@link EngineLoop.turn} again and again. */
@@ -90,6 +97,10 @@ export class EngineLoop {
   readonly #rowTopsAt: number;
   readonly #onAdmit: (sequence: Sequence) => void;
   readonly #inFlight: number;
+  readonly #metrics: LoopMetrics | null;
+  /** The pager's counts as of the last step. */
+  #groupsBefore = 0;
+  #groupsAfter = 0;
   #committed = 0;
   #completed = 0;
   readonly stats: LoopStats = {
@@ -110,6 +121,8 @@ export class EngineLoop {
     this.#descriptor = parts.descriptor;
     this.#sink = parts.sink;
     this.#inFlight = parts.inFlight ?? 2;
+    this.#metrics = parts.metrics ?? null;
+    this.#scheduler.onPreempt = (sequence) => this.#sink.preempted?.(sequence);
     for (let i = 0; i < this.#inFlight; i++) this.#plans.push(new StepPlan(parts.slots));
     const info = parts.engine.info;
     this.#result = new Uint8Array(info.result_bytes);
@@ -161,6 +174,7 @@ export class EngineLoop {
     if (committed && inFlight < this.#inFlight) return true;
     if (!this.#engine.wait(timeoutUs, this.#result)) return committed;
     this.#completed++;
+    this.#sink.tick?.();
     this.#pager.completed(this.#completed);
     this.#apply(this.#plans[this.#completed % this.#inFlight]!);
     return true;
@@ -174,11 +188,28 @@ export class EngineLoop {
     if (plan.empty) return false;
     this.#pager.planMoves(this.#scheduler.maps, step);
     this.#descriptor.fill(plan, this.#pager);
-    this.stats.lastPlanMs = performance.now() - start;
+    const planned = performance.now();
+    this.stats.lastPlanMs = planned - start;
     this.#engine.commit(this.#descriptor.bytes);
+    this.#measure(plan, planned);
     this.#committed = step;
     this.#advance(plan);
     return true;
+  }
+
+  #measure(plan: StepPlan, planned: number): void {
+    const metrics = this.#metrics;
+    if (metrics === null) return;
+    metrics.plan.observe(this.stats.lastPlanMs / 1000);
+    metrics.commit.observe((performance.now() - planned) / 1000);
+    const slots = plan.decodeCount + plan.segmentCount;
+    const { groupsBeforeMerge, groupsAfterMerge } = this.#pager.stats;
+    if (slots > 0) {
+      metrics.groupsBefore.observe((groupsBeforeMerge - this.#groupsBefore) / slots);
+      metrics.groupsAfter.observe((groupsAfterMerge - this.#groupsAfter) / slots);
+    }
+    this.#groupsBefore = groupsBeforeMerge;
+    this.#groupsAfter = groupsAfterMerge;
   }
 
   /** Books what the committed step will have done. */
@@ -210,6 +241,7 @@ export class EngineLoop {
   #apply(plan: StepPlan): void {
     const u32 = this.#tops.u32;
     this.stats.lastExecMs = u32[RESULT_HEADER.exec_us]! / 1000;
+    this.#metrics?.step[plan.shape]?.observe(this.stats.lastExecMs / 1000);
     if (u32[RESULT_HEADER.num_rows]! > 0) this.#applyRows(plan);
     for (let slot = 0; slot < plan.sequences.length; slot++) {
       if (plan.samples[slot] === 1) this.#applySample(plan.sequences[slot]!, slot);

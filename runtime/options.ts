@@ -48,6 +48,14 @@ export interface EngineOptions {
   noop?: boolean;
   /** Requests in flight at most, running and waiting; more are refused. Default 1024. */
   maxQueue?: number;
+  /** Tokens of a prompt at most. Default: as many as the context holds. */
+  maxPrompt?: number;
+  /** Tokens that may wait for a reader who lags; a request with more ends with an error. Default 16384. */
+  maxBacklog?: number;
+  /** Seconds after which a worker that has not turned its loop is taken for dead. Default 30. */
+  heartbeatTimeout?: number;
+  /** Hears of each phase of the start as it ends, with the time as milliseconds since the epoch. */
+  onPhase?: (name: string, time: number) => void;
 }
 
 /** The sizes of one engine: plain data that survives postMessage. */

@@ -7,12 +7,13 @@
 import type { LoopSink, Tops } from "./loop.ts";
 import type { Ring } from "./ring.ts";
 import { Sequence, type SequenceOptions } from "./sequence.ts";
+import { now } from "./telemetry/request_metrics.ts";
 
 /** Tags of records to the worker. */
 export const Command = { SUBMIT: 1, CANCEL: 2 } as const;
 
 /** Tags of records from the worker. */
-export const Event = { ADMITTED: 1, TOKEN: 2, PROMPT_TOKEN: 3, ENDED: 4 } as const;
+export const Event = { ADMITTED: 1, TOKEN: 2, PROMPT_TOKEN: 3, ENDED: 4, PREEMPTED: 5, TIME: 6 } as const;
 
 /** Words of shared control memory. */
 export const Control = { STOP: 0, HEARTBEAT: 1, WORDS: 16 } as const;
@@ -124,7 +125,20 @@ export function takeSubmit(ring: Ring, parentOf: (id: number) => Sequence | null
   });
 }
 
-/** Words of the largest event. */
+/** Puts a time, milliseconds since the epoch, as two words of microseconds. */
+function putTime(ring: Ring, time: number): void {
+  const microseconds = Math.round(time * 1000);
+  ring.put(Math.floor(microseconds / 2 ** 32));
+  ring.put(microseconds | 0);
+}
+
+/** Takes a time that was put so. */
+export function takeTime(ring: Ring): number {
+  const high = ring.take();
+  return (high * 2 ** 32 + (ring.take() >>> 0)) / 1000;
+}
+
+/** Words of the largest event, the time before it included. */
 const EVENT_WORDS = 64;
 
 /** Writes what the loop says to the ring of events; the worker publishes once per turn. */
@@ -132,6 +146,8 @@ export class RingSink implements LoopSink {
   readonly #ring: Ring;
   readonly #onFull: () => void;
   readonly #onEnd: (sequence: Sequence) => void;
+  /** Whether the events that follow happen at the time that was put last. */
+  #timed = false;
 
   /**
    * @param onFull called when the ring is full: publish, and wait for room
@@ -141,6 +157,15 @@ export class RingSink implements LoopSink {
     this.#ring = ring;
     this.#onFull = onFull;
     this.#onEnd = onEnd;
+  }
+
+  /** Time has passed: the next event, if there is one, is preceded by the time. */
+  tick(): void {
+    this.#timed = false;
+  }
+
+  preempted(sequence: Sequence): void {
+    this.#begin(Event.PREEMPTED, sequence);
   }
 
   admitted(sequence: Sequence): void {
@@ -185,6 +210,11 @@ export class RingSink implements LoopSink {
 
   #begin(tag: number, sequence: Sequence): void {
     while (!this.#ring.hasRoom(EVENT_WORDS)) this.#onFull();
+    if (!this.#timed) {
+      this.#timed = true;
+      this.#ring.put(Event.TIME);
+      putTime(this.#ring, now());
+    }
     this.#ring.put(tag);
     this.#ring.put(sequence.id);
   }

@@ -86,6 +86,8 @@ export class Scheduler {
   readonly maps: (BlockMap | null)[];
   /** Sequences that lost their blocks to others and had to be computed again. */
   preemptions = 0;
+  /** Hears of each of them. */
+  onPreempt: (sequence: Sequence) => void = () => {};
   /** Prompt tokens beside decoding at most; may be changed between steps. */
   chunkWhileDecoding: number;
   /** Prompt tokens per step at most, whatever else runs; may be changed between steps. */
@@ -136,6 +138,7 @@ export class Scheduler {
     sequence.scheduled = 0;
     insert(this.waiting, sequence);
     this.preemptions++;
+    this.onPreempt(sequence);
   }
 
   /** Fills `plan` for step `step`; `plan.empty` when nobody can run. `onAdmit` hears of new runners. */

@@ -3,6 +3,8 @@
  *
  * @module
  */
+import type { LoopMetrics } from "./telemetry/loop_metrics.ts";
+import type { GenerationTiming, RequestMetrics } from "./telemetry/request_metrics.ts";
 
 /** How the KV cache is placed: see docs/architecture.md. */
 export type KvMode = "kv-rm" | "static" | "paged";
@@ -141,8 +143,10 @@ export interface Generation extends AsyncIterable<GenerateChunk> {
   readonly promptLogprobs: Promise<readonly (TokenLogprob | null)[] | null>;
   /** Counts so far; final once iteration ends. completionTokens is over all choices. */
   readonly usage: Usage;
-  /** Ends the request now. */
-  cancel(): void;
+  /** When it was queued, ran and ended. */
+  readonly timing: GenerationTiming;
+  /** Ends the request now. With a reason, whoever iterates has it thrown; without, the choices end as cancelled. */
+  cancel(reason?: Error): void;
 }
 
 /** What is served. */
@@ -191,6 +195,18 @@ export interface EngineStats {
   heartbeatAgeMs: number;
 }
 
+/** What an engine measures. */
+export interface EngineTelemetry {
+  /** Over all requests. */
+  readonly requests: RequestMetrics;
+  /** Of the loop; filled by its thread. */
+  readonly loop: LoopMetrics;
+  /** Rows of the prompt in each shape of a step, in the order of `loop.step`; 0 for decoding alone. */
+  readonly shapes: readonly number[];
+  /** Bytes of a KV block. */
+  readonly blockBytes: number;
+}
+
 /** An engine: one model on one backend. */
 export interface Engine extends AsyncDisposable {
   /** What is served. */
@@ -229,6 +245,8 @@ export interface Engine extends AsyncDisposable {
   tokenBytes(id: number): Uint8Array;
   /** State and counters, as of the loop's last turn. */
   stats(): EngineStats;
+  /** Histograms and counters since the start. */
+  readonly telemetry: EngineTelemetry;
   /** Ends all requests as cancelled and frees everything. */
   close(): Promise<void>;
 }

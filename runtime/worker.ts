@@ -7,11 +7,13 @@
 /// <reference lib="deno.worker" />
 import { NativeError } from "../ffi/mod.ts";
 import { EngineHost } from "./host.ts";
+import { MOVE_BUDGET_BLOCKS } from "./kv/mod.ts";
 import type { ModelTables } from "./model/folder.ts";
 import type { EngineSizes } from "./options.ts";
 import { Command, Control, RingSink, Stat, takeSubmit } from "./protocol.ts";
 import { Ring } from "./ring.ts";
 import type { Sequence } from "./sequence.ts";
+import { Gauge, LoopMetrics } from "./telemetry/loop_metrics.ts";
 
 /** The first and only message to the worker. */
 export interface WorkerStart {
@@ -22,6 +24,8 @@ export interface WorkerStart {
   events: SharedArrayBuffer;
   control: SharedArrayBuffer;
   stats: SharedArrayBuffer;
+  /** Of a {@link LoopMetrics} with as many shapes as the engine has. */
+  metrics: SharedArrayBuffer;
 }
 
 /** Messages from the worker: it is ready, could not start, broke down, or has stopped. */
@@ -29,6 +33,12 @@ export type WorkerMessage =
   | { type: "ready"; backend: string; threads: number; sizes: EngineSizes }
   | { type: "failed"; message: string; code: string }
   | { type: "stopped" };
+
+/** Where kvrm.h has some of its counters. */
+const NativeCounter = { BUSY_US: 3, SHAPES_PREPARED: 4, HOST_BLOCKS: 6 } as const;
+const NATIVE_COUNTERS = 7;
+/** How old the native counters may be, in milliseconds. */
+const COUNTERS_MS = 200;
 
 /** How long a wait may last before the heartbeat is due, in milliseconds. */
 const BEAT_MS = 50;
@@ -39,6 +49,10 @@ class EngineWorker {
   readonly #events: Ring;
   readonly #control: Int32Array;
   readonly #stats: Float64Array;
+  readonly #sink: RingSink;
+  readonly #metrics: LoopMetrics;
+  readonly #counters = new Float64Array(NATIVE_COUNTERS);
+  #countersRead = 0;
   readonly #sequences = new Map<number, Sequence>();
   readonly #parentOf = (id: number) => this.#sequences.get(id) ?? null;
 
@@ -47,12 +61,13 @@ class EngineWorker {
     this.#events = new Ring(start.events);
     this.#control = new Int32Array(start.control);
     this.#stats = new Float64Array(start.stats);
-    const sink = new RingSink(
+    this.#metrics = new LoopMetrics(start.metrics, start.sizes.native.chunks.length + 1);
+    this.#sink = new RingSink(
       this.#events,
       () => this.#waitForReader(),
       (sequence) => this.#sequences.delete(sequence.id),
     );
-    this.#host = new EngineHost(start.tables, start.sizes, sink, start.libraryPath);
+    this.#host = new EngineHost(start.tables, start.sizes, this.#sink, start.libraryPath, this.#metrics);
   }
 
   get ready(): WorkerMessage {
@@ -65,6 +80,7 @@ class EngineWorker {
     const loop = this.#host.loop;
     while (Atomics.load(this.#control, Control.STOP) === 0) {
       this.#beat();
+      this.#sink.tick();
       this.#takeCommands();
       const progressed = loop.turn(BEAT_MS * 1000);
       this.#events.publish();
@@ -120,6 +136,38 @@ class EngineWorker {
     stats[Stat.PROMPT] = loop.stats.promptTokens;
     stats[Stat.CACHED] = pager.stats.prefixHits;
     stats[Stat.PREEMPTIONS] = scheduler.preemptions;
+    this.#writeGauges();
+  }
+
+  #writeGauges(): void {
+    const gauges = this.#metrics.gauges;
+    const { pager: { stats }, scheduler, loop, engine, sizes } = this.#host;
+    let live = 0;
+    for (let i = 0; i < scheduler.running.length; i++) live += scheduler.running[i]!.scheduled;
+    gauges[Gauge.LIVE_TOKENS] = live;
+    gauges[Gauge.BLOCKS_RESERVED] = stats.reserved;
+    gauges[Gauge.BLOCKS_IN_FLIGHT] = stats.inFlight + stats.moving;
+    gauges[Gauge.BLOCKS_SHARED] = stats.shared;
+    gauges[Gauge.EXTENTS] = stats.extents;
+    gauges[Gauge.LARGEST_FREE_RUN] = stats.largestFreeRun;
+    gauges[Gauge.MOVES] = stats.movesPlanned;
+    gauges[Gauge.COPIED_BLOCKS] = stats.cowBlocks;
+    gauges[Gauge.STAGED_BLOCKS] = stats.stagedBlocks;
+    const budget = sizes.kvMode === "kv-rm" ? sizes.pager.moveBudgetBlocks ?? MOVE_BUDGET_BLOCKS : 0;
+    gauges[Gauge.STAGING_BUDGET] = loop.stats.steps * budget;
+    gauges[Gauge.GROUPS_BEFORE] = stats.groupsBeforeMerge;
+    gauges[Gauge.GROUPS_AFTER] = stats.groupsAfterMerge;
+    gauges[Gauge.PREFIX_QUERIES] = stats.prefixQueries;
+    gauges[Gauge.PREFIX_HITS] = stats.prefixHits;
+    gauges[Gauge.EVICTIONS] = stats.evictions;
+    // A call into the library: now and then is enough.
+    const time = performance.now();
+    if (time - this.#countersRead < COUNTERS_MS) return;
+    this.#countersRead = time;
+    engine.counters(this.#counters);
+    gauges[Gauge.SHAPES_PREPARED] = this.#counters[NativeCounter.SHAPES_PREPARED]!;
+    gauges[Gauge.HOST_BLOCKS] = this.#counters[NativeCounter.HOST_BLOCKS]!;
+    gauges[Gauge.BUSY_SECONDS] = this.#counters[NativeCounter.BUSY_US]! / 1e6;
   }
 }
 

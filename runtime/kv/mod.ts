@@ -5,7 +5,7 @@
  */
 
 export { BlockMap, GROUP_WORDS } from "./block_map.ts";
-export type { PagerOptions } from "./options.ts";
+export { MOVE_BUDGET_BLOCKS, type PagerOptions } from "./options.ts";
 export { BlockPager } from "./pager.ts";
 export { PagerStats } from "./stats.ts";
 export { MOVE_WORDS } from "./transport.ts";

@@ -6,6 +6,9 @@
 
 import type { KvMode } from "../types.ts";
 
+/** Blocks that staging may move in a step, unless said otherwise. */
+export const MOVE_BUDGET_BLOCKS = 8;
+
 /** Sizes and switches of a BlockPager. A block holds its tokens' K and V of all layers. */
 export interface PagerOptions {
   /** Blocks in the pool. In static mode at least slots × maxBlocksPerSequence. */
@@ -22,7 +25,7 @@ export interface PagerOptions {
   prefixCache: boolean;
   /** Blocks set aside, softly, behind a short sequence; a quarter of a long one. 0: none. Default 4. kv-rm mode only. */
   reserveBlocks?: number;
-  /** Blocks that staging may move in a step. 0 turns it off. Default 8. kv-rm mode only. */
+  /** Blocks that staging may move in a step. 0 turns it off. Default {@link MOVE_BUDGET_BLOCKS}. kv-rm mode only. */
   moveBudgetBlocks?: number;
   /** Staging joins runs below this many blocks. Default 4. */
   minRunBlocks?: number;

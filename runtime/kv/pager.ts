@@ -13,7 +13,7 @@ import { BlockMap } from "./block_map.ts";
 import { BlockPool } from "./block_pool.ts";
 import { FreeRuns } from "./free_runs.ts";
 import { FreeStack } from "./free_stack.ts";
-import type { PagerOptions } from "./options.ts";
+import { MOVE_BUDGET_BLOCKS, type PagerOptions } from "./options.ts";
 import { ExtentPlacement, PagedPlacement, type Placement } from "./placement.ts";
 import { PrefixCache } from "./prefix_cache.ts";
 import { PagerStats } from "./stats.ts";
@@ -51,7 +51,7 @@ export class BlockPager {
     this.#blockTokens = blockTokens;
     this.#maxBlocks = maxBlocksPerSequence;
     this.#maxGroups = isExtents ? maxGroupsPerSlot : Infinity;
-    this.#moveBudget = options.moveBudgetBlocks ?? 8;
+    this.#moveBudget = options.moveBudgetBlocks ?? MOVE_BUDGET_BLOCKS;
 
     // A remap needs two extents more for a moment, until neighbours are merged.
     const extents = isExtents ? maxGroupsPerSlot + 2 : mode === "static" ? 1 : maxBlocksPerSequence;

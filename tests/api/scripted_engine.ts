@@ -16,6 +16,7 @@ import type {
   Generation,
 } from "../../runtime/types.ts";
 import { FIXTURES } from "../model/support.ts";
+import { newTiming } from "../../runtime/telemetry/request_metrics.ts";
 
 /** What the engine answers to the prompt: a text, or a text and why it ends. */
 export type Script = (prompt: string, request: GenerateRequest) => string | [string, FinishReason];
@@ -75,6 +76,7 @@ function say(
   const usage = { promptTokens, cachedTokens: 0, completionTokens: 0 };
   return {
     promptTokenIds: [],
+    timing: newTiming(),
     promptLogprobs: Promise.resolve(null),
     usage,
     cancel: () => {},

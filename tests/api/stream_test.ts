@@ -5,6 +5,7 @@ import { DONE, EventStream } from "../../api/sse.ts";
 import { type StreamParts, writeAll } from "../../api/stream.ts";
 import { EngineError, InvalidRequestError } from "../../runtime/errors.ts";
 import type { Engine, GenerateChunk, Generation } from "../../runtime/types.ts";
+import { newTiming } from "../../runtime/telemetry/request_metrics.ts";
 
 const identity = { id: "cmpl-1", object: "text_completion", created: 7, model: "tiny" };
 
@@ -17,6 +18,7 @@ function recorded(chunks: readonly GenerateChunk[], error?: Error): Recorded {
   return {
     cancelled: false,
     promptTokenIds: [1],
+    timing: newTiming(),
     promptLogprobs: Promise.resolve(null),
     usage: { promptTokens: 1, cachedTokens: 0, completionTokens: chunks.length },
     cancel() {
