@@ -13,6 +13,9 @@
 //   WaitForPrevious, LaunchDependents   programmatic dependent launch; nothing below sm_90
 //   DynamicShared<T>()                  the dynamic shared memory of the block, 128-byte aligned
 //   LaunchConfig, Launch, AllowShared   the host's side
+//
+// Of CUDA itself, kernels may use what emulator/threads.h lists: one-block barriers and warp collectives,
+// atomics, static __shared__ arrays (aligned by __align__(n)). No clusters, no cooperative groups.
 #ifndef KVRM_CUDA_DEVICE_H_
 #define KVRM_CUDA_DEVICE_H_
 

@@ -76,7 +76,6 @@ void Block::AddFibers(uint32_t threads) {
     lane.block = this;
     lane.warp = &warps_[fibers_ / kWarp];
     lane.lane = fibers_ % kWarp;
-    lane.rank = fibers_;
     lane.stack = stack;
     lane.stack_bytes = kStackBytes;
     // Tops at different places of their pages: caches would hold few of them otherwise.
@@ -201,9 +200,9 @@ void Block::SyncThreads(Lane& lane, const Where& where) {
   lane.where = where;
   if (at_barrier_ == 0) {
     first_at_barrier_ = &lane;
-  } else if (const Where& first = first_at_barrier_->where; first.line() != where.line() ||
-                                                            first.column() != where.column() ||
-                                                            std::strcmp(first.file_name(), where.file_name()) != 0) {
+  } else if (const Where& first = first_at_barrier_->where;
+             first.line() != where.line() || first.column() != where.column() ||
+             (first.file_name() != where.file_name() && std::strcmp(first.file_name(), where.file_name()) != 0)) {
     Die("threads of a block wait at different __syncthreads", where);
   }
   if (++at_barrier_ == alive_) OpenBarrier();

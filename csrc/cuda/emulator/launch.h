@@ -36,9 +36,7 @@ template <class... P, class... A>
 void Launch(const LaunchConfig& config, void (*kernel)(P...), A&&... args) {
   static_assert(sizeof...(P) == sizeof...(A), "a kernel takes as many arguments as it has parameters");
   emulator::Kernel launch;
-  launch.body = [kernel, values = std::tuple<P...>(std::forward<A>(args)...)] {
-    std::apply(kernel, values);
-  };
+  launch.body = [kernel, values = std::tuple<P...>(std::forward<A>(args)...)] { std::apply(kernel, values); };
   launch.grid = config.grid;
   launch.block = config.block;
   launch.shared_bytes = config.shared_bytes;

@@ -11,6 +11,7 @@
 #include <cstdint>
 #include <cstring>
 #include <source_location>
+#include <type_traits>
 #include <vector>
 
 #include "vector_types.h"
@@ -50,7 +51,6 @@ struct Lane {
   Block* block;
   Warp* warp;
   uint32_t lane;  // within the warp
-  uint32_t rank;  // within the block
 
   const char* waits_for = nullptr;  // what, while it waits
   Where where;
