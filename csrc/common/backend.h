@@ -28,6 +28,9 @@ class Engine {
 // "backend/target", e.g. "cpu/AVX3_SPR"; lives as long as the process.
 const char* BackendText();
 
+// Whether FinishModel fills tensors without a file itself, but for norms (Weight::made_up).
+bool MakesUpWeights();
+
 // The last part of LoadModel, with all tensors checked and in the host's memory: refuses what the backend
 // cannot do, and takes the weights to where it wants them.
 kvrm_status FinishModel(Model& model);

@@ -188,7 +188,9 @@ class Loader {
     if (IsNorm(t.role)) {
       FillOnes(count, t.dtype, data);
     } else {
-      FillNormal(model_.config.random_seed, t.role, t.layer, count, t.dtype, data);
+      weight->made_up = true;
+      weight->made_up_key = NormalKey(model_.config.random_seed, t.role, t.layer);
+      if (!MakesUpWeights()) FillNormal(model_.config.random_seed, t.role, t.layer, count, t.dtype, data);
     }
     weight->data = data;
     return KVRM_OK;

@@ -20,6 +20,10 @@ struct Weight {
   uint32_t dtype = KVRM_F32;
   uint32_t rows = 0;
   uint32_t cols = 0;
+  // Of a tensor without a file: its elements are NormalAt(made_up_key, i), and where the backend makes
+  // them itself data is memory that nobody has written.
+  bool made_up = false;
+  uint64_t made_up_key = 0;
 };
 
 // The weights of one layer; an absent optional one has data == nullptr.

@@ -22,6 +22,8 @@ const char* BackendText() {
 }
 
 // The weights stay where they are: in the mapped files.
+bool MakesUpWeights() { return false; }
+
 kvrm_status FinishModel(Model& model) {
   constexpr const char* kNames[] = {"NONE", "FP8", "INT8", "INT4"};
   if (model.config.quantize != KVRM_QUANTIZE_NONE) {

@@ -69,6 +69,8 @@ const char* BackendText() {
   return text.chars;
 }
 
+bool MakesUpWeights() { return true; }
+
 kvrm_status FinishModel(Model& model) {
   KVRM_TRY(CheckDevice(model.config.device));
   if (model.config.head_dim > kMaxHeadDim) {

@@ -118,8 +118,9 @@ struct HostWeight {
     std::vector<uint8_t> packed(n * row_bytes);
     for (uint32_t row = 0; row < n; ++row) {
       uint8_t* to = packed.data() + row * row_bytes;
-      for (uint32_t col = 0; col < k; ++col) {
-        const float value = values[size_t{row} * k + col];
+      const uint32_t padded = (k + GroupElements(type) - 1) / GroupElements(type) * GroupElements(type);
+      for (uint32_t col = 0; col < padded; ++col) {
+        const float value = col < k ? values[size_t{row} * k + col] : 0.0f;
         const f16_t half = FromFloat<f16_t>(value);
         const bf16_t brain = FromFloat<bf16_t>(value);
         switch (type) {

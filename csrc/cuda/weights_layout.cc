@@ -9,7 +9,6 @@ namespace kvrm::cuda {
 namespace {
 
 constexpr uint64_t kAlign = 256;
-constexpr uint32_t kTurn = 16;  // rows of gate, then of up
 
 WeightType TypeOf(uint32_t dtype) {
   return dtype == KVRM_F32 ? WeightType::kF32 : dtype == KVRM_F16 ? WeightType::kF16 : WeightType::kBf16;
@@ -86,10 +85,15 @@ class Builder {
     for (const auto& [bias, matrix] : {std::pair{KVRM_Q_BIAS, KVRM_Q}, {KVRM_K_BIAS, KVRM_K}, {KVRM_V_BIAS, KVRM_V}}) {
       Weight part = w[bias];
       part.rows = w[matrix].rows;
-      upload.parts[upload.num_parts++] = part;
-      upload.rows += part.rows;
+      AddPart(part, &upload);
     }
     return reinterpret_cast<const float*>(Add(upload));
+  }
+
+  static void AddPart(const Weight& part, Upload* upload) {
+    upload->parts[upload->sources.num] = part;
+    upload->sources.rows[upload->sources.num++] = part.rows;
+    upload->rows += part.rows;
   }
 
   // One row, so that a vector is one copy.
@@ -98,10 +102,9 @@ class Builder {
     upload.dtype = dtype;
     upload.rows = w.cols == 1 ? 1 : w.rows;
     upload.cols = w.cols == 1 ? w.rows : w.cols;
-    upload.num_parts = 1;
+    upload.sources.num = 1;
+    upload.sources.rows[0] = upload.rows;
     upload.parts[0] = w;
-    upload.parts[0].rows = upload.rows;
-    upload.parts[0].cols = upload.cols;
     return upload;
   }
 
@@ -112,22 +115,18 @@ class Builder {
     Upload upload = {};
     upload.dtype = act_;
     upload.cols = parts.begin()->cols;
-    for (const Weight& part : parts) {
-      upload.parts[upload.num_parts++] = part;
-      upload.rows += part.rows;
-    }
+    for (const Weight& part : parts) AddPart(part, &upload);
     return AddProduct(upload);
   }
 
   DeviceWeight AddGateUp(const Weight& gate, const Weight& up) {
     Upload upload = {};
     upload.dtype = act_;
-    upload.rows = 2 * static_cast<uint32_t>(AlignUp(gate.rows, kTurn));
     upload.cols = gate.cols;
-    upload.by_turns = true;
-    upload.num_parts = 2;
-    upload.parts[0] = gate;
-    upload.parts[1] = up;
+    upload.sources.by_turns = true;
+    AddPart(gate, &upload);
+    AddPart(up, &upload);
+    upload.rows = 2 * static_cast<uint32_t>(AlignUp(gate.rows, RowSources::kTurn));
     return AddProduct(upload);
   }
 
@@ -166,20 +165,6 @@ class Builder {
 };
 
 }  // namespace
-
-const void* Upload::SourceRow(uint32_t r, uint32_t* source_dtype) const {
-  uint32_t part = 0;
-  if (by_turns) {
-    part = r / kTurn % 2;
-    r = r / (2 * kTurn) * kTurn + r % kTurn;
-  } else {
-    while (part + 1 < num_parts && r >= parts[part].rows) r -= parts[part++].rows;
-  }
-  const Weight& from = parts[part];
-  *source_dtype = from.dtype;
-  if (!from.data || r >= from.rows) return nullptr;
-  return static_cast<const uint8_t*>(from.data) + uint64_t{r} * cols * ElementBytes(from.dtype);
-}
 
 uint32_t ActivationDtype(const Model& model) {
   uint64_t elements[3] = {};

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "weights.h"
+#include "weights_kernels.h"
 
 namespace kvrm::cuda {
 
@@ -17,14 +18,11 @@ struct Upload {
   WeightType type;  // in GPU memory
   uint32_t dtype;   // kvrm_dtype that rows are copied in: before quantisation
   uint32_t rows, cols;
-  bool by_turns;  // parts 0 and 1 by turns of 16 rows; else one part after another
-  uint32_t num_parts;
-  Weight parts[3];  // a part without data is zeros
+  RowSources sources;
+  Weight parts[3];  // those of sources; one without data is zeros
 
   uint64_t CopiedRowBytes() const { return uint64_t{cols} * ElementBytes(dtype); }
-
-  // Elements of row r, or null: a row of zeros.
-  const void* SourceRow(uint32_t r, uint32_t* source_dtype) const;
+  bool Quantised() const { return scales != nullptr; }
 };
 
 // The type of the activations: that of most of the matrices' elements, the wider where they are even.
