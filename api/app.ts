@@ -5,7 +5,9 @@
  */
 
 import { type Context, Hono, type MiddlewareHandler } from "hono";
+import { cors } from "hono/cors";
 import type { Engine } from "../runtime/types.ts";
+import { requireKey } from "./auth.ts";
 import { DEFAULT_MAX_BODY_BYTES } from "./body.ts";
 import type { ApiContext, ApiEnv } from "./context.ts";
 import { ApiError, toApiError } from "./errors.ts";
@@ -15,10 +17,14 @@ import { chatRoutes } from "./routes/chat.ts";
 import { completionRoutes } from "./routes/completions.ts";
 import { healthRoutes } from "./routes/health.ts";
 import { messageRoutes } from "./routes/messages.ts";
+import { metricRoutes } from "./routes/metrics.ts";
 import { modelRoutes } from "./routes/models.ts";
 import { responseRoutes } from "./routes/responses.ts";
 import { tokenizeRoutes } from "./routes/tokenize.ts";
 import { versionRoutes } from "./routes/version.ts";
+import { ServiceState } from "./service_state.ts";
+import { RequestRecord } from "./telemetry/record.ts";
+import type { Tracing } from "./telemetry/tracing.ts";
 import type { ToolFormat } from "./tools/formats.ts";
 
 /** How the API behaves, beside its engine. */
@@ -27,12 +33,25 @@ export interface AppOptions {
   log?: Logger;
   /** Larger request bodies get a 413. Default 16 MiB. */
   maxBodyBytes?: number;
+  /** Keys, one of which each request has to bear; none: no key is asked for. */
+  apiKeys?: readonly string[];
+  /** Lets /metrics be read without a key. Default false. */
+  metricsWithoutKey?: boolean;
+  /** Origins whose pages may call the API, or "*". Default: none. */
+  corsOrigins?: readonly string[];
+  /** Seconds after which a request ends with an error. Default: no limit. */
+  requestTimeout?: number;
+  /** Shared with whoever ends the process. */
+  state?: ServiceState;
+  /** Hears of each request that has ended, to make spans of it. Default: nobody. */
+  tracing?: Tracing | null;
   /** How the model writes calls of tools. Default: as its chat template tells. */
   toolFormat?: ToolFormat;
 }
 
 const ROUTES = [
   healthRoutes,
+  metricRoutes,
   modelRoutes,
   completionRoutes,
   chatRoutes,
@@ -45,11 +64,16 @@ const ROUTES = [
 /** The API as a Hono app: serve its `fetch`. The engine stays the caller's to close. */
 export function createApp(
   engine: Engine,
-  { log = createLogger("off"), maxBodyBytes = DEFAULT_MAX_BODY_BYTES, toolFormat }: AppOptions = {},
+  options: AppOptions = {},
 ): Hono<ApiEnv> {
-  const context: ApiContext = { engine, log, maxBodyBytes, toolFormat: toolFormat ?? null };
+  const { log = createLogger("off"), maxBodyBytes = DEFAULT_MAX_BODY_BYTES, toolFormat = null } = options;
+  const { state = new ServiceState(), apiKeys = [], corsOrigins = [], metricsWithoutKey = false } = options;
+  const context: ApiContext = { engine, log, maxBodyBytes, toolFormat, state };
   const app = new Hono<ApiEnv>();
-  app.use(requestId(), requestLog(log));
+  app.use(requestId(), recordRequests(context, options));
+  if (corsOrigins.length > 0) app.use(allowOrigins(corsOrigins));
+  if (apiKeys.length > 0) app.use(requireKey({ keys: apiKeys, metricsWithoutKey }));
+  app.use(refuseWhileDraining(state));
   for (const routes of ROUTES) app.route("/", routes(context));
   refuseOtherMethods(app);
   app.notFound((c) =>
@@ -70,13 +94,61 @@ function requestId(): MiddlewareHandler<ApiEnv> {
   };
 }
 
-/** One debug line per request. A stream's time is that to its headers. */
-function requestLog(log: Logger): MiddlewareHandler<ApiEnv> {
-  return async function requestLog(c, next) {
-    const start = performance.now();
+/** Paths of probes: they are counted nowhere, and written down for debugging only. */
+const PROBES = new Set(["/health", "/ready", "/metrics"]);
+
+/** Keeps a record of each request until its last byte: for the log, the time limit, the spans, the drain. */
+function recordRequests(
+  { engine, log, state }: ApiContext,
+  { requestTimeout = 0, tracing = null }: AppOptions,
+): MiddlewareHandler<ApiEnv> {
+  return async function recordRequests(c, next) {
+    const { method, path } = c.req;
+    const route = `${method} ${path}`;
+    const probe = PROBES.has(path);
+    const leave = probe ? () => {} : state.enter();
+    const place = probe ? null : tracing?.open() ?? null;
+    const record = new RequestRecord(c.req.raw, c.get("requestId"), route, (ended) => {
+      leave();
+      const write = probe || method === "OPTIONS" ? log.debug : log.info;
+      write("request", ended.logFields(engine.model.id));
+      tracing?.close(ended, engine.model.id, place);
+    });
+    c.set("record", record);
+    if (requestTimeout > 0 && method === "POST") record.limit(requestTimeout);
     await next();
-    const ms = (performance.now() - start).toFixed(1);
-    log.debug(`request ${c.get("requestId")}: ${c.req.method} ${c.req.path} ${c.res.status} ${ms} ms`);
+    record.status = c.res.status;
+    if (place !== null && record.status !== 404) tracing!.name(method, path);
+    if (!record.streams) record.end();
+  };
+}
+
+function allowOrigins(origins: readonly string[]): MiddlewareHandler<ApiEnv> {
+  return cors({
+    origin: origins.includes("*") ? "*" : [...origins],
+    allowMethods: ["GET", "HEAD", "POST"],
+    exposeHeaders: ["x-request-id", "retry-after"],
+    maxAge: 600,
+  });
+}
+
+/** Seconds after which a client may hope for another server behind the same name. */
+const RETRY_ELSEWHERE_S = 1;
+
+/** A server that ends finishes what it has; what changes nothing it still answers. */
+function refuseWhileDraining(state: ServiceState): MiddlewareHandler<ApiEnv> {
+  return async function refuseWhileDraining(c, next) {
+    if (state.draining && c.req.method === "POST") {
+      throw new ApiError(
+        503,
+        "The server is shutting down; it finishes what it has and takes nothing more.",
+        {
+          code: "draining",
+          headers: { "retry-after": String(RETRY_ELSEWHERE_S), connection: "close" },
+        },
+      );
+    }
+    await next();
   };
 }
 
@@ -103,6 +175,8 @@ function reportError(error: unknown, c: Context<ApiEnv>, log: Logger): Response 
     const cause = reported.cause ?? reported;
     log.error(`request ${c.get("requestId")}: ${cause instanceof Error ? cause.stack ?? cause : cause}`);
   }
+  const record = c.get("record");
+  if (record !== undefined) record.error = reported.code;
   return errorResponse(reported, c);
 }
 

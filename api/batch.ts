@@ -13,6 +13,7 @@ import type {
   Generation,
   TokenLogprob,
 } from "../runtime/types.ts";
+import { recordOf } from "./telemetry/record.ts";
 
 /** A whole choice. */
 export interface Choice {
@@ -31,6 +32,7 @@ export function startAll(engine: Engine, requests: readonly GenerateRequest[]): 
   const generations: Generation[] = [];
   try {
     for (const request of requests) generations.push(engine.generate(request));
+    recordOf(requests[0]?.signal)?.begin(requests, generations);
   } catch (error) {
     cancelAll(generations);
     throw error;

@@ -36,6 +36,7 @@ export class ApiError extends Error {
 
   /** OpenAI's family of the error. */
   get type(): string {
+    if (this.status === 401) return "authentication_error";
     if (this.status === 429) return "rate_limit_error";
     return this.status < 500 ? "invalid_request_error" : "server_error";
   }
@@ -58,9 +59,9 @@ export function toApiError(error: unknown): ApiError {
     return new ApiError(400, error.message, { param, code: error.code, cause: error });
   }
   if (error instanceof EngineError) {
-    return error.code === "overloaded"
-      ? new ApiError(429, error.message, { code: error.code, headers: { "retry-after": "1" }, cause: error })
-      : new ApiError(503, error.message, { code: error.code, cause: error });
+    const status = error.code === "overloaded" ? 429 : error.code === "timeout" ? 504 : 503;
+    const headers = status === 429 ? { "retry-after": String(error.retryAfter ?? 1) } : {};
+    return new ApiError(status, error.message, { code: error.code, headers, cause: error });
   }
   return new ApiError(500, "The server failed; its log has the cause under this response's x-request-id.", {
     code: "internal_error",

@@ -45,11 +45,15 @@ export class EventStream {
       // Text that the reader was not ready for waits for this; other text for its turn.
       pull: () => this.#held ? this.#flush() : undefined,
       cancel: () => {
+        this.left = true;
         this.#end();
         onCancel();
       },
     }, { highWaterMark: BODY_BYTES, size: (chunk) => chunk.byteLength });
   }
+
+  /** True when the reader left before the end. */
+  left = false;
 
   /** True once the reader is gone or `close` was called: further events are dropped. */
   get closed(): boolean {
@@ -80,6 +84,13 @@ export class EventStream {
     if (this.#state !== "open") return;
     this.#state = "closing";
     this.#flush();
+  }
+
+  /** Ends the stream at once, whatever its reader has not taken. */
+  abort(error: Error): void {
+    if (this.#state === "closed") return;
+    this.#end();
+    this.#controller.error(error);
   }
 
   /** Called by the flusher, once per turn. */

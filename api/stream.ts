@@ -46,10 +46,13 @@ export function streamResponse<W extends ChunkWriter>(
   parts: StreamParts<W>,
 ): Response {
   const stream = new EventStream(() => cancelAll(parts.generations));
-  void writeAll(parts, stream, (error) => {
+  const record = c.get("record");
+  const written = writeAll(parts, stream, (error) => {
+    if (record !== undefined) record.error = toApiError(error).code;
     const cause = error instanceof Error ? error.message : error;
     if (!c.req.raw.signal.aborted) log.error(`request ${c.get("requestId")}: the stream broke off: ${cause}`);
   });
+  record?.follow(stream, written);
   return new Response(stream.body, { headers: STREAM_HEADERS });
 }
 

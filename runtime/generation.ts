@@ -159,7 +159,10 @@ export class EngineGeneration implements Generation {
     this.usage.completionTokens += chunk.tokenIds.length;
     this.#backlog += weight(chunk);
     if (!this.#joins(chunk)) this.#queue.push(chunk);
-    if (chunk.finishReason !== null) this.#finish(--this.#open === 0);
+    if (chunk.finishReason !== null) {
+      this.timing.finishReasons.push(chunk.finishReason);
+      this.#finish(--this.#open === 0);
+    }
     this.#wake?.();
     if (this.#backlog > this.#maxBacklog && !this.finished) {
       this.cancel(

@@ -35,11 +35,11 @@ async function chat(context: ApiContext, c: Context<ApiEnv>): Promise<Response> 
   const turn = prepareTurn(engine, conversationOf(body), toolFormat);
   const generations = startAll(engine, [chatRequest(body, turn, c.req.raw.signal)]);
   if (!body.stream) {
-    const identity = newIdentity("chatcmpl", "chat.completion", engine.model.id);
+    const identity = newIdentity("chatcmpl", "chat.completion", engine.model.id, c.get("record"));
     return Response.json(await chatCompletion(engine, identity, body, turn, generations));
   }
 
-  const identity = newIdentity("chatcmpl", "chat.completion.chunk", engine.model.id);
+  const identity = newIdentity("chatcmpl", "chat.completion.chunk", engine.model.id, c.get("record"));
   const includeUsage = body.stream_options?.include_usage ?? false;
   const { newParser } = turn;
   const reasoning = body.include_reasoning ?? true;

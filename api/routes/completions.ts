@@ -28,7 +28,7 @@ async function complete({ engine, log, maxBodyBytes }: ApiContext, c: Context<Ap
   checkCompletion(body);
   requireModel(engine.model, body.model);
   const generations = startAll(engine, completionRequests(body, c.req.raw.signal));
-  const identity = newIdentity("cmpl", "text_completion", engine.model.id);
+  const identity = newIdentity("cmpl", "text_completion", engine.model.id, c.get("record"));
   if (!body.stream) return Response.json(await completion(engine, identity, body, generations));
 
   const includeUsage = body.stream_options?.include_usage ?? false;

@@ -58,6 +58,8 @@ async function respond(context: ApiContext, store: ResponseStore, c: Context<Api
   const writer = new ResponseWriter(engine, body, turn, generation, (response) => {
     if (response.store) store.put({ response, messages: [...before, ...conversationWith(body, response)] });
   });
+  const record = c.get("record");
+  if (record !== undefined) record.responseId = writer.response.id;
   if (!body.stream) {
     const [choice] = await collectAll([generation], 1);
     const { text, logprobs, finishReason } = choice!;

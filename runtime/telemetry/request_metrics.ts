@@ -20,11 +20,13 @@ export interface GenerationTiming {
   ended: number;
   /** When a choice had to give its blocks back. */
   preempted: number[];
+  /** How choices ended, in the order of their ends; those of a request that broke off are missing. */
+  finishReasons: FinishReason[];
 }
 
 /** A request that is handed over now. */
 export function newTiming(): GenerationTiming {
-  return { submitted: now(), admitted: 0, firstToken: 0, lastToken: 0, ended: 0, preempted: [] };
+  return { submitted: now(), admitted: 0, firstToken: 0, lastToken: 0, ended: 0, preempted: [], finishReasons: [] };
 }
 
 /** Now, in milliseconds since the epoch, with fractions. The same clock in every thread. */
