@@ -138,33 +138,29 @@ Candidate Crossing(Candidate* all, size_t count, const float* weights, const Uni
   return all[high - 1];
 }
 
-// Top-p of a broad distribution, in linear time: units are summed by how far a logit is below the
-// maximum (32 buckets for each factor of e), and only the tokens of the bucket where the sum is reached
-// are put in order.
-Candidate BroadNucleus(const float* logits, uint32_t vocab, const Scratch& scratch, const Units& units, float max,
-                       float inverse_temperature, int64_t wanted) {
-  constexpr uint32_t kBuckets = 4096;
-  const float factor = inverse_temperature * 32;
-  const auto bucket = [&](uint32_t i) {
-    const float below = (max - logits[i]) * factor;  // NaN goes to the last bucket
-    return below < kBuckets - 1 ? static_cast<uint32_t>(below) : kBuckets - 1;
-  };
-  int64_t sums[kBuckets] = {};
-  for (uint32_t i = 0; i < vocab; ++i) sums[bucket(i)] += units(scratch.weights[i]);
+// Top-p of a broad distribution, in linear time: units are summed by the weight's magnitude (exponent and
+// five bits of mantissa), and only the tokens of the magnitude where the sum is reached are put in order.
+// A higher logit never has a lower magnitude: where Exp steps back by a bit, it is not at such an edge.
+Candidate BroadNucleus(const float* logits, uint32_t vocab, const Scratch& scratch, const Units& units,
+                       int64_t wanted) {
+  const auto magnitude = [](float weight) { return std::bit_cast<uint32_t>(weight) >> 18; };
+  constexpr uint32_t kTop = std::bit_cast<uint32_t>(1.0f) >> 18;  // no weight exceeds 1
+  int64_t sums[kTop + 1] = {};
+  for (uint32_t i = 0; i < vocab; ++i) sums[magnitude(scratch.weights[i])] += units(scratch.weights[i]);
   int64_t before = 0;
-  uint32_t at = 0;
-  while (at < kBuckets && before + sums[at] < wanted) before += sums[at++];
-  if (at == kBuckets) return Nobody(vocab);
+  uint32_t at = kTop;
+  while (at > 0 && before + sums[at] < wanted) before += sums[at--];
+  if (at == 0) return Nobody(vocab);
   size_t count = 0;
   for (uint32_t i = 0; i < vocab; ++i) {
-    if (bucket(i) == at && units(scratch.weights[i]) > 0) scratch.candidates[count++] = {logits[i], i};
+    if (magnitude(scratch.weights[i]) == at) scratch.candidates[count++] = {logits[i], i};
   }
   return Crossing(scratch.candidates, count, scratch.weights, units, before, wanted);
 }
 
 // The last token that top-k and top-p leave, in the order best first; Nobody when they are off.
 // total: of all weights.
-Candidate LastKept(const float* logits, uint32_t vocab, const Scratch& scratch, const SampleParams& params, float max,
+Candidate LastKept(const float* logits, uint32_t vocab, const Scratch& scratch, const SampleParams& params,
                    double total) {
   BestFirst best(logits, vocab, scratch);
   const Units units(vocab);
@@ -186,8 +182,7 @@ Candidate LastKept(const float* logits, uint32_t vocab, const Scratch& scratch, 
     if (sum >= wanted) return best[i];
   }
   if (by_k) return best[limit - 1];
-  return limit < vocab ? BroadNucleus(logits, vocab, scratch, units, max, 1.0f / params.temperature, wanted)
-                       : Nobody(vocab);
+  return limit < vocab ? BroadNucleus(logits, vocab, scratch, units, wanted) : Nobody(vocab);
 }
 
 // The first token whose cumulative weight, ids ascending, exceeds u * total.
@@ -228,7 +223,7 @@ int32_t Sample(const float* logits, uint32_t vocab, const SampleParams& params, 
   if (!(params.temperature > 0) || max == kNone) return Greedy(logits, vocab, max, scratch.maxima);
 
   double total = KVRM_CALL(Weigh)(logits, vocab, max, 1.0f / params.temperature, scratch.weights, scratch.sums);
-  const Candidate last = LastKept(logits, vocab, scratch, params, max, total);
+  const Candidate last = LastKept(logits, vocab, scratch, params, total);
   if (last.id < vocab || params.min_p > 0) {
     // The heaviest token weighs 1, so min-p is a bound on the weight, and 1 the most that it may be.
     total = KVRM_CALL(KeepUpTo)(logits, vocab, last, std::min(params.min_p, 1.0f), scratch.weights, scratch.sums);

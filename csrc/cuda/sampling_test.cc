@@ -267,6 +267,26 @@ TEST(SampleOfOneDistributionMatchesDrawByDraw) {
   CheckAll(cases);
 }
 
+// What the CPU's top-p of broad distributions rests on: where a higher x gives a lower exp(x), as it does
+// for some neighbours, their weights do not lie on two sides of a magnitude's edge.
+TEST(ExpNeverStepsBackOverAMagnitude) {
+  constexpr int kAround = 1000;  // floats on each side of an edge
+  const auto magnitude = [](float weight) { return BitsAs<uint32_t>(weight) >> 18; };
+  size_t steps_back = 0, over_edges = 0;
+  for (uint32_t m = magnitude(0x1p-126f); m < magnitude(1.0f); ++m) {
+    const float edge = static_cast<float>(std::log(static_cast<double>(BitsAs<float>(m << 18))));
+    float before = 1.0f;
+    for (int i = -kAround; i <= kAround; ++i) {  // x falls
+      const float weight = ExpF(BitsAs<float>(BitsAs<uint32_t>(edge) + static_cast<uint32_t>(i)));
+      steps_back += weight > before;
+      over_edges += magnitude(weight) > magnitude(before);
+      before = weight;
+    }
+  }
+  CHECK(steps_back > 0);
+  CHECK_EQ(over_edges, 0u);
+}
+
 // All tokens are alike but for their order: the last one kept is known.
 TEST(SampleTopPOfAFlatRowKeepsTheLowestIds) {
   Random random(6);
