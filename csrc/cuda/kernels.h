@@ -120,8 +120,9 @@ void LaunchMoves(const LaunchContext& context, const StepView& step, uint32_t ma
 // edits[] into token_counts and the biases, in their order for each slot.
 void LaunchEdits(const LaunchContext& context, const StepView& step);
 
-// One block: rows, units, samples, prompt_rows, counts; zeroes the attention's work counters
-// [layers + 1] and fills the header of the result.
+// One block: rows, units (work items are numbered in their order), samples (in the order of the slots),
+// prompt_rows, counts; empties slot_results and the rows of row_results in use, zeroes the attention's work
+// counters [layers + 1] and fills what the header of the result says of rows and moves.
 void LaunchBuildStep(const LaunchContext& context, const StepView& step, uint32_t* work_counters);
 
 // ---- pointwise.cu --------------------------------------------------------------------------------------
@@ -229,7 +230,7 @@ uint64_t SampleScratchBytes(uint32_t slots, uint32_t vocab);
 // last_token, and counts the token where the slot has ADJUST. logits stay as they are.
 void LaunchSample(const LaunchContext& context, const StepView& step, const float* logits, void* scratch);
 
-// Log-probabilities of prompt_rows[first .. first + max_count) from logits [max_count][vocab].
+// Log-probabilities of prompt_rows[first .. first + max_count) from logits [max_count][vocab]; needs no scratch.
 void LaunchPromptLogprobs(const LaunchContext& context, const StepView& step, const float* logits, uint32_t first,
                           uint32_t max_count, void* scratch);
 
