@@ -69,7 +69,7 @@ bench: native ## Run the benchmarks; ARGS goes to them
 	@deno task bench $(ARGS)
 
 .PHONY: gpu-check
-gpu-check: ## Test the CUDA backend on this machine's GPU, sanitizers too; ARGS="native golden" picks parts
+gpu-check: ## Test the CUDA backend on this machine's GPU, sanitizers too; ARGS="native memcheck" picks parts
 	@scripts/gpu_check.sh $(ARGS)
 
 .PHONY: gpu-bench

@@ -3,7 +3,7 @@
 # it, compares it with the CPU, and lets compute-sanitizer look at small cases. A part that fails does not stop the
 # rest; the exit code says whether one did.
 #
-#   scripts/gpu_check.sh [build|native|golden|sanitizer ...]     default: all
+#   scripts/gpu_check.sh [build|native|golden|memcheck|racecheck|synccheck|initcheck ...]     default: all
 #
 #   OUT=folder            where check.json and gpu_check.log go; default build/gpu
 #   GPU_CHECK_EMULATE=1   a rehearsal without a GPU: the emulator's library, no compute-sanitizer
@@ -12,15 +12,28 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 # shellcheck disable=SC1091
 source scripts/gpu_lib.sh
 
-# What compute-sanitizer looks at: tool, binary, words that select its tests. Small cases: it slows down a hundredfold.
+# What compute-sanitizer looks at: tools, binary, words that select its tests. Small cases: it slows down a
+# hundredfold. racecheck and synccheck are about shared memory and barriers: kernels alone.
+readonly all=memcheck,racecheck,synccheck,initcheck kernels=memcheck,racecheck,synccheck host=memcheck,initcheck
 readonly sanitized=(
-  "memcheck cuda/attention_test"
-  "memcheck cuda/gemm_test"
+  "$all begin_test"
+  "$all edits_test"
+  "$all pointwise_test"
+  "$all gemm_test FeaturesThatFillNoTile ResidualAddsTheProduct GateAndUp"
+  "$all gemm_qkv_test MatchFloat64"
+  "$all attention_test"
+  "$kernels sampling_test SampleGreedy SampleFilters SampleAdjusts"
+  "$kernels prompt_logprobs_test"
+  "$kernels device_test"
+  "$host gpu_engine_test StepsInFlight BlocksFullOfNan TheHostTier"
+  "$host transport_test HostTier"
+  "$host weights_test Stacks Pieces Quantised"
 )
+readonly sanitizer_limit=90
 
 readonly deno_test=(deno test --allow-all --no-prompt --frozen --cached-only)
 
-if (($# == 0)); then set -- build native golden sanitizer; fi
+if (($# == 0)); then set -- build native golden memcheck racecheck synccheck initcheck; fi
 echo "${device:-no GPU}, driver ${driver:-none}, commit $commit"
 part unpack 60 unpack
 
@@ -33,8 +46,8 @@ for stage in "$@"; do
         part "build tests" 600 make "$jobs" $(make -s list-cuda-tests TESTS_IN=build/emu)
       else
         archs="$(arch || true)"
-        part "build libraries" 420 make "$jobs" "CUDA_ARCHS=$archs" cuda-library build/libkvrm_cpu.so
-        part "build tests" 300 make "$jobs" "CUDA_ARCHS=$archs" cuda-device-tests
+        part "build libraries" 420 make "$jobs" "CUDA_ARCHS=$archs" NVCCFLAGS=-lineinfo cuda-library build/libkvrm_cpu.so
+        part "build tests" 300 make "$jobs" "CUDA_ARCHS=$archs" NVCCFLAGS=-lineinfo cuda-device-tests
       fi
       ;;
     native)
@@ -49,17 +62,18 @@ for stage in "$@"; do
       KVRM_LIB="$library" part "engine" 240 "${deno_test[@]}" tests/runtime/engine_test.ts
       part "GPU beside CPU" 240 "${deno_test[@]}" tests/cuda
       ;;
-    sanitizer)
+    memcheck | racecheck | synccheck | initcheck)
       if [[ -n "$emulate" ]]; then continue; fi
       for line in "${sanitized[@]}"; do
-        read -r tool binary words <<<"$line"
+        read -r tools binary words <<<"$line"
+        [[ ",$tools," == *",$stage,"* ]] || continue
         # shellcheck disable=SC2086 # the words
-        part "$tool ${binary#*/} $words" 120 compute-sanitizer --tool "$tool" --error-exitcode 9 \
-          "$objects/$binary" $words
+        part "$stage: $binary" "$sanitizer_limit" compute-sanitizer --tool "$stage" --error-exitcode 9 \
+          "$objects/cuda/$binary" $words
       done
       ;;
     *)
-      echo "unknown part '$stage', wanted build, native, golden or sanitizer" >&2
+      echo "unknown part '$stage', wanted build, native, golden or a tool of compute-sanitizer" >&2
       exit 2
       ;;
   esac

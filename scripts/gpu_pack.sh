@@ -27,7 +27,7 @@ if [[ ! -s .carry/npm.tar.xz || deno.lock -nt .carry/npm.tar.xz ]]; then
   cache="$(mktemp -d)"
   trap 'rm -rf "$cache"' EXIT
   DENO_DIR="$cache" deno install --frozen --quiet
-  tar -C "$cache" -c npm | xz -9 >.carry/npm.tar.xz.part
+  tar -C "$cache" -c npm | xz -9 --threads=0 >.carry/npm.tar.xz.part
   mv .carry/npm.tar.xz.part .carry/npm.tar.xz
 fi
 
