@@ -19,6 +19,7 @@ import { healthRoutes } from "./routes/health.ts";
 import { messageRoutes } from "./routes/messages.ts";
 import { metricRoutes } from "./routes/metrics.ts";
 import { modelRoutes } from "./routes/models.ts";
+import { openapiRoutes } from "./routes/openapi.ts";
 import { responseRoutes } from "./routes/responses.ts";
 import { tokenizeRoutes } from "./routes/tokenize.ts";
 import { versionRoutes } from "./routes/version.ts";
@@ -59,6 +60,7 @@ const ROUTES = [
   messageRoutes,
   tokenizeRoutes,
   versionRoutes,
+  openapiRoutes,
 ];
 
 /** The API as a Hono app: serve its `fetch`. The engine stays the caller's to close. */
@@ -126,7 +128,7 @@ function recordRequests(
 function allowOrigins(origins: readonly string[]): MiddlewareHandler<ApiEnv> {
   return cors({
     origin: origins.includes("*") ? "*" : [...origins],
-    allowMethods: ["GET", "HEAD", "POST"],
+    allowMethods: ["GET", "HEAD", "POST", "DELETE"],
     exposeHeaders: ["x-request-id", "retry-after"],
     maxAge: 600,
   });

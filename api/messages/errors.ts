@@ -15,6 +15,7 @@ const TYPES: Readonly<Record<number, string>> = {
   415: "invalid_request_error",
   429: "rate_limit_error",
   503: "overloaded_error",
+  504: "timeout_error",
 };
 
 /** The body for an error, whatever dialect it was thrown in. */

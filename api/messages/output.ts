@@ -22,7 +22,7 @@ type StopReason = "end_turn" | "max_tokens" | "stop_sequence" | "tool_use";
 
 /** Collects one message, and writes its events. */
 export class MessageWriter implements ChunkWriter {
-  readonly #id = `msg_${crypto.randomUUID().replaceAll("-", "")}`;
+  readonly id = `msg_${crypto.randomUUID().replaceAll("-", "")}`;
   readonly #blocks: OutputBlock[] = [];
   /** What the model wrote as the last block's input. */
   #json = "";
@@ -44,7 +44,7 @@ export class MessageWriter implements ChunkWriter {
   /** The message as it is now. */
   message() {
     return {
-      id: this.#id,
+      id: this.id,
       type: "message",
       role: "assistant",
       model: this.#model,

@@ -36,6 +36,8 @@ async function createMessage(context: ApiContext, c: Context<ApiEnv>): Promise<R
   const turn = prepareTurn(engine, messageConversation(body), toolFormat);
   const [generation] = startAll(engine, [messageRequest(body, turn, c.req.raw.signal)]) as [Generation];
   const writer = new MessageWriter(engine.model.id, generation.usage, turn.newParser?.() ?? null);
+  const record = c.get("record");
+  if (record !== undefined) record.responseId = writer.id;
   if (!body.stream) {
     const [choice] = await collectAll([generation], 1);
     const { text, finishReason, stopReason } = choice!;

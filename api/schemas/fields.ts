@@ -29,7 +29,9 @@ export function list<S extends z.ZodType>(
   element: S,
   { min = 0, max, wanted }: { min?: number; max: number; wanted: string },
 ) {
-  return z.array(z.unknown(), wanted).min(min, wanted).max(max, wanted).pipe(z.array(element, wanted));
+  const bounds = { minItems: min, maxItems: max };
+  return z.array(z.unknown(), wanted).min(min, wanted).max(max, wanted).pipe(z.array(element, wanted))
+    .meta(bounds);
 }
 
 /** A field that is not supported yet: accepted only with a value that asks for nothing. */
@@ -39,7 +41,7 @@ export function neutral(...values: readonly unknown[]) {
   return z.unknown().refine((value) => isNeutral(value, asksForNothing), {
     error: `${wanted}, because anything else is not supported yet`,
     params: { code: "unsupported_parameter" },
-  }).optional();
+  }).meta({ enum: [...values, null], description: `not supported: ${wanted}` }).optional();
 }
 
 function isNeutral(value: unknown, asksForNothing: readonly string[]): boolean {

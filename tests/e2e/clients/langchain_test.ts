@@ -1,10 +1,4 @@
-import {
-  type AIMessage,
-  type AIMessageChunk,
-  HumanMessage,
-  SystemMessage,
-  type ToolMessage,
-} from "@langchain/core/messages";
+import { type AIMessageChunk, HumanMessage, SystemMessage, type ToolMessage } from "@langchain/core/messages";
 import { tool } from "@langchain/core/tools";
 import { ChatOpenAI } from "@langchain/openai";
 import { assert, assertEquals } from "@std/assert";

@@ -1,0 +1,58 @@
+import { assert, assertEquals, assertMatch } from "@std/assert";
+import { z } from "zod";
+import { createApp } from "../../api/app.ts";
+import { jsonSchema } from "../../api/openapi/document.ts";
+import { list, neutral } from "../../api/schemas/fields.ts";
+import { scriptedEngine } from "./scripted_engine.ts";
+
+const app = createApp(await scriptedEngine("qwen", () => ""));
+const document = await (await app.request("/openapi.json")).json();
+
+/** What is there to read the description, and no part of it. */
+const UNDESCRIBED = ["get /openapi.json", "get /docs"];
+
+Deno.test("GET /openapi.json describes every route, and nothing else", () => {
+  const routes = app.routes.filter(({ method }) => method !== "ALL")
+    .map(({ method, path }) => `${method.toLowerCase()} ${path.replace(/:(\w+)(\{.*?\})?/g, "{$1}")}`);
+  const described = Object.entries(document.paths as Record<string, object>)
+    .flatMap(([path, methods]) => Object.keys(methods).map((method) => `${method} ${path}`));
+  assertEquals([...described, ...UNDESCRIBED].sort(), [...new Set(routes)].sort());
+});
+
+Deno.test("GET /openapi.json names each operation and says what each status means", () => {
+  const operations = Object.values(document.paths as Record<string, Record<string, unknown>>)
+    // deno-lint-ignore no-explicit-any
+    .flatMap((methods) => Object.values(methods)) as any[];
+  assertEquals(new Set(operations.map(({ operationId }) => operationId)).size, operations.length);
+  for (const { operationId, responses } of operations) {
+    assert(operationId.length > 3 && "200" in responses);
+    for (
+      const { description, content } of Object.values(responses) as { description: string; content: object }[]
+    ) {
+      assert(description.length > 5 && Object.keys(content).length > 0, operationId);
+    }
+  }
+});
+
+Deno.test("jsonSchema() gives a list its elements and its bounds", () => {
+  const schema = z.object({ ids: list(z.int("an id"), { min: 1, max: 4, wanted: "ids" }) });
+  const { properties } = jsonSchema(schema) as { properties: { ids: Record<string, unknown> } };
+  const { type, items, minItems, maxItems, description } = properties.ids;
+  assertEquals([type, minItems, maxItems, description], ["array", 1, 4, "ids"]);
+  assertEquals((items as { type: string }).type, "integer");
+});
+
+Deno.test("jsonSchema() leaves unknown fields open, and says which values a field without support takes", () => {
+  const json = jsonSchema(z.object({ x: neutral(0) }));
+  assertEquals(json["additionalProperties"], undefined);
+  assertEquals(json["properties"], { x: { enum: [0, null], description: "not supported: 0 or absent" } });
+});
+
+Deno.test("GET /docs is a page that needs nothing but this server", async () => {
+  const response = await app.request("/docs");
+  const page = await response.text();
+  assertMatch(response.headers.get("content-type")!, /^text\/html/);
+  const links = [...page.matchAll(/(?:href|src)="([^"]*)"|fetch\("([^"]*)"/g)].map(([, a, b]) => a ?? b);
+  assertEquals([...new Set(links)].sort(), ["data:,", "openapi.json"]);
+  assert(page.length < 10_000);
+});
