@@ -9,11 +9,17 @@
 import { createApp } from "./api/app.ts";
 import { ApiError } from "./api/errors.ts";
 import { createLogger, type Logger, writeStderr } from "./api/log.ts";
-import { readArguments } from "./cli/arguments.ts";
+import { loadingProbe } from "./api/routes/health.ts";
+import { ServiceState } from "./api/service_state.ts";
+import type { Tracing } from "./api/telemetry/tracing.ts";
+import { checkVariables, readArguments } from "./cli/arguments.ts";
 import { helpText } from "./cli/help.ts";
+import { Signals } from "./cli/lifecycle.ts";
 import type { ServerOptions } from "./cli/options.ts";
-import { describePermissions, readEnvironment } from "./cli/permissions.ts";
-import { ENGINE_FAILED, listenError, readyLine, startFailure } from "./cli/startup.ts";
+import { describePermissions, environmentNames, readEnvironment } from "./cli/permissions.ts";
+import { readKeys, readTls } from "./cli/secrets.ts";
+import { listenError, readyLine, startFailure } from "./cli/startup.ts";
+import { StartupReport } from "./cli/startup_report.ts";
 import config from "./deno.json" with { type: "json" };
 import { createEngine, type Engine } from "./mod.ts";
 import { engineLibraries } from "./runtime/engine.ts";
@@ -22,41 +28,35 @@ type Handler = (request: Request) => Response | Promise<Response>;
 
 const root = import.meta.dirname!;
 
-/** How long streams may take to write their last event when the process ends. */
-const LAST_WORDS_MS = 1000;
-
 /** What answers while the model is loading: the port is taken first, so that its troubles show at once. */
 const loading = new ApiError(503, "The model is still loading.", {
   code: "loading",
   headers: { "retry-after": "1" },
 });
 
-async function serve({
-  host = "127.0.0.1",
-  port = 8000,
-  maxBody,
-  drainTimeout = 10,
-  logLevel = "info",
-  model = `${root}/models/tiny`,
-  servedModelName,
-  lib,
-  backend = "auto",
-  ...sizes
-}: ServerOptions): Promise<void> {
-  const log = createLogger(logLevel);
-  let handler: Handler = () => loading.toResponse();
-  const server = listen(host, port, (request) => handler(request));
+async function serve(options: ServerOptions): Promise<void> {
+  const { host = "127.0.0.1", port = 8000, drainTimeout = 10, logLevel = "info", logFormat } = options;
+  const { model = `${root}/models/tiny`, servedModelName, lib, backend = "auto" } = options;
+  const report = options.startupReport ? new StartupReport(startOfProcess()) : null;
+  report?.add("runtime and program loaded");
+  const log = createLogger(logLevel, writeStderr, logFormat);
+  const tls = readTls(options);
+  const app = appOptions(options, log);
+  let handler: Handler = (request) => loadingProbe(request) ?? loading.toResponse();
+  const server = listen(host, port, tls, (request) => handler(request));
+  report?.add("options read, port taken");
+  const signals = new Signals({ server, state: app.state, log, drainTimeout });
 
   const library = { backend, ...(lib !== undefined && { libraryPath: lib }) };
   const engine = await createEngine({
-    ...sizes,
+    ...options,
     model,
     ...library,
     ...(servedModelName !== undefined && { modelId: servedModelName }),
+    ...(report !== null && { onPhase: (name: string, time: number) => report.add(name, time) }),
   });
-  handler = createApp(engine, { log, ...(maxBody !== undefined && { maxBodyBytes: maxBody }) }).fetch;
-  stopOnSignals(server, engine, drainTimeout, log);
-  stopOnFailure(server, engine, log);
+  handler = createApp(engine, { ...app, tracing: await tracing() }).fetch;
+  signals.engineReady(engine);
 
   const permissions = describePermissions({
     address: hostPort(host, port),
@@ -65,14 +65,54 @@ async function serve({
     cache: readEnvironment("HF_HUB_CACHE"),
   }, root);
   log.info(`backend ${engine.backend}: ${engine.backendReason}`);
-  const url = `http://${hostPort(host, server.addr.port)}`;
+  const url = `${tls === null ? "http" : "https"}://${hostPort(host, server.addr.port)}`;
   const line = readyLine(engine, { version: config.version, url, permissions });
   Deno.stdout.writeSync(new TextEncoder().encode(`${line}\n`));
+  if (report !== null) await finishReport(report, engine);
 }
 
-function listen(hostname: string, port: number, handler: Handler): Deno.HttpServer<Deno.NetAddr> {
+function appOptions(options: ServerOptions, log: Logger) {
+  return {
+    log,
+    state: new ServiceState(),
+    apiKeys: readKeys(options),
+    ...(options.maxBody !== undefined && { maxBodyBytes: options.maxBody }),
+    ...(options.metricsWithoutKey !== undefined && { metricsWithoutKey: options.metricsWithoutKey }),
+    ...(options.corsOrigin !== undefined && { corsOrigins: options.corsOrigin }),
+    ...(options.requestTimeout !== undefined && { requestTimeout: options.requestTimeout }),
+  };
+}
+
+/** Spans and metrics where Deno's OpenTelemetry is on; its library is loaded only then. */
+async function tracing(): Promise<Tracing | null> {
+  if (!["1", "true"].includes(readEnvironment("OTEL_DENO") ?? "")) return null;
+  const { createTracing } = await import("./api/telemetry/otel.ts");
+  return createTracing(config.version);
+}
+
+/** Milliseconds since the epoch; scripts/serve.sh tells when it began. */
+function startOfProcess(): number {
+  const started = Number(readEnvironment("KVRM_STARTED"));
+  return started > 0 ? started / 1000 : performance.timeOrigin;
+}
+
+/** Lets the model say one token, for the report's last line, and prints it. */
+async function finishReport(report: StartupReport, engine: Engine): Promise<void> {
+  report.add("ready");
+  const generation = engine.generate({ prompt: [0], maxTokens: 1, ignoreEos: true });
+  for await (const chunk of generation) if (chunk.finishReason !== null) break;
+  report.add("first token", generation.timing.firstToken);
+  writeStderr(`startup, each phase and all so far:\n${report.text()}\n`);
+}
+
+function listen(
+  hostname: string,
+  port: number,
+  tls: { cert: string; key: string } | null,
+  handler: Handler,
+): Deno.HttpServer<Deno.NetAddr> {
   try {
-    return Deno.serve({ hostname, port, onListen: () => {} }, handler);
+    return Deno.serve({ hostname, port, ...tls, onListen: () => {} }, handler);
   } catch (error) {
     throw listenError(error, hostPort(hostname, port));
   }
@@ -82,35 +122,8 @@ function hostPort(host: string, port: number): string {
   return host.includes(":") ? `[${host}]:${port}` : `${host}:${port}`;
 }
 
-/** SIGINT and SIGTERM: takes no more requests, lets running ones finish for a while, ends the rest, exits. */
-function stopOnSignals(server: Deno.HttpServer, engine: Engine, drainSeconds: number, log: Logger): void {
-  let cancel: (() => void) | null = null;
-  const stop = async () => {
-    if (cancel !== null) return cancel();
-    const impatient = new Promise<void>((resolve) => cancel = resolve);
-    const patience = new Promise<void>((resolve) => setTimeout(resolve, drainSeconds * 1000));
-    const drained = server.shutdown();
-    const { running, waiting } = engine.stats();
-    log.info(`stopping: ${running + waiting} requests have ${drainSeconds} s to finish`);
-    await Promise.race([drained, patience, impatient]);
-    await engine.close();
-    // Streams still owe their readers a last event.
-    await Promise.race([drained, new Promise((resolve) => setTimeout(resolve, LAST_WORDS_MS))]);
-    Deno.exit(0);
-  };
-  for (const signal of ["SIGINT", "SIGTERM"] as const) Deno.addSignalListener(signal, stop);
-}
-
-/** An engine that breaks takes the process with it, once its clients have heard: a supervisor starts another. */
-function stopOnFailure(server: Deno.HttpServer, engine: Engine, log: Logger): void {
-  engine.failed.then(async (error) => {
-    log.error(`${error.message}; the process ends with ${ENGINE_FAILED}`);
-    await Promise.race([server.shutdown(), new Promise((resolve) => setTimeout(resolve, LAST_WORDS_MS))]);
-    Deno.exit(ENGINE_FAILED);
-  });
-}
-
 async function main(): Promise<void> {
+  checkVariables(environmentNames());
   const command = readArguments(Deno.args, readEnvironment);
   if (command.kind === "serve") return await serve(command.options);
   const text = command.kind === "help" ? helpText(config.version) : `kvrm ${config.version}\n`;

@@ -5,6 +5,7 @@
  */
 
 import { flagOf, type OptionName, OPTIONS, type ServerOptions, variableOf } from "./options.ts";
+import { ConfigError, readConfig } from "./config_file.ts";
 import { nearest } from "./nearest.ts";
 
 /** A command line or an environment that cannot be followed. The message is for the user. */
@@ -18,28 +19,66 @@ export type Command = { kind: "help" } | { kind: "version" } | { kind: "serve"; 
 const names = Object.keys(OPTIONS) as OptionName[];
 
 /**
- * Reads `args`, and the environment for what they leave out.
+ * Reads `args`, the environment for what they leave out, and the config file for what both do.
  *
  * @throws {UsageError} naming the flag or variable, the value found and the value wanted
  */
 export function readArguments(
   args: readonly string[],
   environment: (variable: string) => string | undefined,
+  readText?: (path: string) => string,
 ): Command {
   const given = readFlags(args);
   if (given.has("help")) return { kind: "help" };
   if (given.has("version")) return { kind: "version" };
+  const variables = new Map<string, string>();
+  for (const name of names) {
+    const found = environment(variableOf(name));
+    // An empty variable is an unset one: shells and unit files cannot always tell them apart. Kubernetes sets
+    // KVRM_PORT to an address where a service is named kvrm.
+    if (found === undefined || found === "" || (name === "port" && found.startsWith("tcp://"))) continue;
+    variables.set(name, found);
+  }
+  const path = given.get("config") ?? variables.get("config");
+  if (path !== undefined) readValue("config", path, given.has("config") ? "--config" : "KVRM_CONFIG");
+  const file = path === undefined ? new Map<string, string>() : readFile(path, readText);
   const options: Record<string, unknown> = {};
   for (const name of names) {
-    const flag = given.get(name);
-    const variable = variableOf(name);
-    const found = flag ?? environment(variable);
-    // An empty variable is an unset one: shells and unit files cannot always tell them apart.
-    if (found === undefined || (flag === undefined && found === "")) continue;
-    options[name] = readValue(name, found, flag === undefined ? variable : flagOf(name));
+    const sources: [ReadonlyMap<string, string>, string][] = [
+      [given, flagOf(name)],
+      [variables, variableOf(name)],
+      [file, `${path}: ${JSON.stringify(name)}`],
+    ];
+    const source = sources.find(([values]) => values.has(name));
+    if (source !== undefined) options[name] = readValue(name, source[0].get(name)!, source[1]);
   }
   checkTogether(options);
   return { kind: "serve", options };
+}
+
+function readFile(path: string, readText?: (path: string) => string): Map<string, string> {
+  try {
+    return readConfig(path, names.filter((name) => name !== "config"), readText);
+  } catch (error) {
+    if (error instanceof ConfigError) throw new UsageError(error.message);
+    throw error;
+  }
+}
+
+/** Variables that are not options: of tests, of the libraries, of Kubernetes for a service named kvrm. */
+const OTHER_VARIABLES =
+  /^KVRM_(TEST|FUZZ|BENCH|SHARED|CPU_TARGET|EMULATOR|SERVICE|PORT|STARTED|VARIABLES|DENO)(_|$)/;
+
+/** @throws {UsageError} for a variable that looks like an option and is none */
+export function checkVariables(variables: readonly string[]): void {
+  const known = names.map(variableOf);
+  for (const variable of variables) {
+    if (!variable.startsWith("KVRM_") || known.includes(variable) || OTHER_VARIABLES.test(variable)) continue;
+    const meant = nearest(variable, known);
+    throw new UsageError(
+      `unknown variable ${variable}${meant === null ? "" : `; did you mean ${meant}?`} (--help lists all)`,
+    );
+  }
 }
 
 /** The text given for each flag; "true" and "false" for switches. */
@@ -108,6 +147,15 @@ function checkTogether(options: ServerOptions): void {
     throw new UsageError(
       "--prefix-cache cannot be had with --kv-mode static, which shares nothing; drop one of them",
     );
+  }
+  if ((options.tlsCert === undefined) !== (options.tlsKey === undefined)) {
+    const [given, missing] = options.tlsCert === undefined
+      ? ["--tls-key", "--tls-cert"]
+      : ["--tls-cert", "--tls-key"];
+    throw new UsageError(`${given} is given without ${missing}; TLS needs both`);
+  }
+  if (options.heartbeatTimeout !== undefined && options.heartbeatTimeout < 1) {
+    throw new UsageError(`--heartbeat-timeout is ${options.heartbeatTimeout}; it must be at least 1`);
   }
   const { mixedChunk, prefillChunk = 256 } = options;
   if (mixedChunk !== undefined && mixedChunk > prefillChunk) {

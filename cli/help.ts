@@ -21,7 +21,8 @@ export function helpText(version: string): string {
     "       deno run --allow-net=HOST:PORT --allow-read=MODEL --allow-env=KVRM_* --allow-ffi=LIB server.ts [flags]",
     ...groups,
     "Other:\n  -h, --help\n  -V, --version",
-    "An environment variable stands in for each flag: KVRM_KV_MODE for --kv-mode. The flag wins.",
+    "An environment variable stands in for each flag, KVRM_KV_MODE for --kv-mode, and so does the config file,\n" +
+    'with "kvMode" or "kv-mode". The flag wins over the variable, the variable over the file.',
     "Exit codes: 0 after SIGTERM or SIGINT; 1 when the server cannot start; 2 for flags that cannot be followed;\n" +
     `${ENGINE_FAILED} when the engine broke while it served (a lost GPU, no memory left): start it again.`,
   ].join("\n\n") + "\n";

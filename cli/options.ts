@@ -4,8 +4,8 @@
  * @module
  */
 
-import { LOG_LEVELS } from "../api/log.ts";
-import { bytes, integer, oneOf, seconds, text, toggle, type ValueKind } from "./values.ts";
+import { LOG_FORMATS, LOG_LEVELS } from "../api/log.ts";
+import { bytes, integer, list, oneOf, seconds, text, toggle, type ValueKind } from "./values.ts";
 
 /** One option. Its name in the table, `kvMode`, is the flag `--kv-mode` and the variable `KVRM_KV_MODE`. */
 export interface Option<T> {
@@ -29,6 +29,14 @@ function toggleOption(help: string, fallback: string): Option<boolean> {
 
 /** All options by group, in the order of the help. */
 export const OPTION_GROUPS = {
+  "Configuration": {
+    config: option(
+      text("a path"),
+      "PATH",
+      'File of options: JSON, with comments, such as {"slots": 8, "kv-mode": "paged"}.',
+      "none",
+    ),
+  },
   "Model": {
     model: option(
       text("a model folder or org/name"),
@@ -47,12 +55,59 @@ export const OPTION_GROUPS = {
   "Network": {
     host: option(text("an address"), "ADDRESS", "Address to listen on.", "127.0.0.1"),
     port: option(integer(0, 65535), "PORT", "Port to listen on; 0 picks a free one.", "8000"),
+    tlsCert: option(
+      text("a path"),
+      "PATH",
+      "Certificate chain in PEM; makes this https, with --tls-key.",
+      "none",
+    ),
+    tlsKey: option(text("a path"), "PATH", "Private key in PEM, for --tls-cert.", "none"),
+    corsOrigin: option(
+      list("origins such as https://example.org, separated by commas, or *"),
+      "ORIGIN,...|*",
+      "Origins whose pages may call the API from a browser.",
+      "none",
+    ),
+  },
+  "Access and limits": {
+    apiKeys: option(
+      list("keys without spaces, separated by commas"),
+      "KEY,...",
+      "Keys, one of which each request has to bear; other processes see flags, so prefer the variable.",
+      "no key is asked for",
+    ),
+    apiKeysFile: option(text("a path"), "PATH", "The same from a file, one a line.", "none"),
+    metricsWithoutKey: toggleOption("Let GET /metrics be read without a key.", "off"),
     maxBody: option(bytes, "BYTES", "Largest request body; larger ones get a 413.", "16MiB"),
+    maxPrompt: option(
+      integer(1, 2 ** 31 - 1),
+      "TOKENS",
+      "Longest prompt; longer ones get a 400.",
+      "what the context holds",
+    ),
     maxQueue: option(
       integer(1, 1_000_000),
       "REQUESTS",
-      "Requests running and waiting; more get a 429.",
+      "Choices of requests running and waiting; more get a 429.",
       "1024",
+    ),
+    maxBacklog: option(
+      integer(1, 2 ** 31 - 1),
+      "TOKENS",
+      "Tokens that may wait for a client that reads too slowly; more end its request.",
+      "16384",
+    ),
+    requestTimeout: option(
+      seconds(7 * 86400),
+      "SECONDS",
+      "How long a request may take; a longer one ends with a 504, or an error event; 0: as long as it likes.",
+      "0",
+    ),
+    heartbeatTimeout: option(
+      seconds(86400),
+      "SECONDS",
+      "An engine loop that has not turned for so long is taken for dead: the process ends with 75.",
+      "30",
     ),
     drainTimeout: option(
       seconds(86400),
@@ -113,6 +168,13 @@ export const OPTION_GROUPS = {
       "How much is written to standard error.",
       "info",
     ),
+    logFormat: option(
+      oneOf(...LOG_FORMATS),
+      LOG_FORMATS.join("|"),
+      "Lines for people, or one JSON object per line.",
+      "text",
+    ),
+    startupReport: toggleOption("Print where the time went until ready, and to the first token.", "off"),
     inFlight: option(
       oneOf(1, 2),
       "1|2",

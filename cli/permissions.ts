@@ -60,3 +60,10 @@ function granted(query: Query): boolean {
 export function readEnvironment(variable: string): string | undefined {
   return granted({ name: "env", variable }) ? Deno.env.get(variable) : undefined;
 }
+
+/** Names of the environment's variables, as far as they are known: scripts/serve.sh lists its own. */
+export function environmentNames(): string[] {
+  const listed = readEnvironment("KVRM_VARIABLES");
+  if (listed !== undefined) return listed.split(/\s+/);
+  return granted({ name: "env" }) ? Object.keys(Deno.env.toObject()) : [];
+}

@@ -17,6 +17,17 @@ export function text(wanted: string): ValueKind<string> {
   return { wanted, read: (found) => found === "" ? undefined : found };
 }
 
+/** Texts without spaces, separated by commas. */
+export function list(wanted: string): ValueKind<string[]> {
+  return {
+    wanted,
+    read(found) {
+      const parts = found.split(",").map((part) => part.trim());
+      return parts.every((part) => /^\S+$/.test(part)) ? parts : undefined;
+    },
+  };
+}
+
 /** A decimal integer of [min, max]. */
 export function integer(min: number, max: number): ValueKind<number> {
   return {

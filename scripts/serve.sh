@@ -11,6 +11,10 @@
 # downloaded, adds Hugging Face's hosts, variables and cache folder.
 set -euo pipefail
 
+# What the server checks for names that it does not know, and what its --startup-report counts from.
+KVRM_VARIABLES="$(compgen -e KVRM_ || true)"
+export KVRM_VARIABLES KVRM_STARTED="${EPOCHREALTIME/[.,]/}"
+
 root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 read -ra words <<<"${ARGS:-}"
 flags=("${words[@]}" "$@")
@@ -39,12 +43,32 @@ resolve() {
   printf -v "$name" '%s' "$value"
 }
 
-model="" host="" port="" backend="" lib=""
-resolve --model model "${MODEL:-}" "${KVRM_MODEL:-}" "$root/models/tiny"
-resolve --host host "${HOST:-}" "${KVRM_HOST:-}" 127.0.0.1
-resolve --port port "${PORT:-}" "${KVRM_PORT:-}" 8000
-resolve --backend backend "${KVRM_BACKEND:-}" auto
-resolve --lib lib "${KVRM_LIB:-}"
+deno="$root/.deno/bin/deno"
+[[ -x "$deno" ]] || deno=deno
+
+# What a config file says about the same things, asked of the one who reads it.
+config="" file_model="" file_host="" file_port="" file_backend="" file_lib="" file_paths=""
+resolve --config config "${KVRM_CONFIG:-}"
+if [[ -n "$config" ]]; then
+  values="$("$deno" run --no-prompt --frozen --config "$root/deno.json" "--allow-read=$config" \
+    "$root/cli/print_config.ts" "$config")" || exit $?
+  {
+    read -r file_model && read -r file_host && read -r file_port && read -r file_backend && read -r file_lib &&
+      read -r file_paths
+  } <<<"$values" || true # empty lines at the end are lost
+fi
+# Kubernetes sets KVRM_PORT to an address where a service is named kvrm.
+if [[ "${KVRM_PORT:-}" == tcp://* ]]; then unset KVRM_PORT; fi
+
+model="" host="" port="" backend="" lib="" cert="" key="" keys=""
+resolve --model model "${MODEL:-}" "${KVRM_MODEL:-}" "$file_model" "$root/models/tiny"
+resolve --host host "${HOST:-}" "${KVRM_HOST:-}" "$file_host" 127.0.0.1
+resolve --port port "${PORT:-}" "${KVRM_PORT:-}" "$file_port" 8000
+resolve --backend backend "${KVRM_BACKEND:-}" "$file_backend" auto
+resolve --lib lib "${KVRM_LIB:-}" "$file_lib"
+resolve --tls-cert cert "${KVRM_TLS_CERT:-}"
+resolve --tls-key key "${KVRM_TLS_KEY:-}"
+resolve --api-keys-file keys "${KVRM_API_KEYS_FILE:-}"
 if [[ -z "$lib" ]]; then
   case "$backend" in
     cuda | cpu) lib="$root/build/libkvrm_$backend.so" ;;
@@ -54,9 +78,18 @@ fi
 if [[ "$host" == *:* ]]; then host="[$host]"; fi
 
 net="$host:$port"
-read="$root/runtime,$root/ffi,$model"
+read="$root/runtime,$root/ffi,$model$file_paths"
+for path in "$config" "$cert" "$key" "$keys"; do
+  if [[ -n "$path" ]]; then read+=",$path"; fi
+done
 env='KVRM_*'
 more=()
+if [[ "${OTEL_DENO:-}" == true || "${OTEL_DENO:-}" == 1 ]]; then
+  env+=',OTEL_DENO'
+  # Without a limit a collector that does not answer would keep the process from ending.
+  export OTEL_EXPORTER_OTLP_TIMEOUT="${OTEL_EXPORTER_OTLP_TIMEOUT:-2000}"
+  export OTEL_SERVICE_NAME="${OTEL_SERVICE_NAME:-kvrm}"
+fi
 if [[ ! -e "$model" && "$model" =~ ^[A-Za-z0-9_][A-Za-z0-9_.-]*/[A-Za-z0-9_.-]+(@.+)?$ ]]; then
   home="${HF_HOME:-${XDG_CACHE_HOME:-$HOME/.cache}/huggingface}"
   cache="${HF_HUB_CACHE:-${HUGGINGFACE_HUB_CACHE:-$home/hub}}"
@@ -69,8 +102,6 @@ if [[ ! -e "$model" && "$model" =~ ^[A-Za-z0-9_][A-Za-z0-9_.-]*/[A-Za-z0-9_.-]+(
   more+=("--allow-write=$cache" --allow-sys=homedir)
 fi
 
-deno="$root/.deno/bin/deno"
-[[ -x "$deno" ]] || deno=deno
 command=(
   "$deno" run --no-prompt --frozen --config "$root/deno.json"
   "--allow-net=$net" "--allow-read=$read" "--allow-env=$env" "--allow-ffi=$lib" "${more[@]}"

@@ -117,12 +117,12 @@ async function untilHealthy(address: string, server: Deno.ChildProcess) {
   });
   ended.catch(() => {});
   while (performance.now() < deadline) {
-    const response = await Promise.race([fetch(`http://${address}/health`).catch(() => undefined), ended]);
+    const response = await Promise.race([fetch(`http://${address}/ready`).catch(() => undefined), ended]);
     await response?.body?.cancel();
     if (response?.ok) return;
     await Promise.race([new Promise((resolve) => setTimeout(resolve, 50)), ended]);
   }
-  throw new Error(`the server at ${address} was not healthy within ${DEADLINE_MS} ms`);
+  throw new Error(`the server at ${address} was not ready within ${DEADLINE_MS} ms`);
 }
 
 Deno.test("blocksOf() finds fenced blocks and the names above them", () => {
