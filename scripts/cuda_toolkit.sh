@@ -53,9 +53,11 @@ get_wheels() {
   mkdir -p .cuda/partial
   # Without a cache: the wheels would lie in the home folder for nobody. Without compiling: they have no Python.
   PIP_ROOT_USER_ACTION=ignore "${pip[@]}" install --quiet --no-deps --require-hashes --only-binary :all: --no-compile \
-    --no-cache-dir --disable-pip-version-check --target .cuda/partial -r "$requirements" >&2 </dev/null ||
+    --no-cache-dir --disable-pip-version-check --target .cuda/partial -r "$requirements" >&2 </dev/null || {
+    rm -rf .cuda
     die "the wheels of $requirements could not be fetched: is there a network? An installed CUDA $wanted does too," \
       "in CUDA_HOME, /usr/local/cuda or on the PATH"
+  }
   local tree=.cuda/partial/nvidia/cu13
   [[ -x "$tree/bin/nvcc" ]] || die "the wheels have no nvidia/cu13/bin/nvcc"
   # Linked are the static runtime and nothing else: cuBLASLt is opened at run time, wherever the machine has it.

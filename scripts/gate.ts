@@ -114,7 +114,11 @@ function clangFormatSkip(): string | undefined {
 
 /** Gets the compiler of the CUDA backend. Where nobody can (offline, say) only CI, which owes it, fails. */
 function cudaSkip(): string | undefined {
-  const { success } = new Deno.Command("scripts/cuda_toolkit.sh", { stdin: "null", stdout: "null" })
+  const { success } = new Deno.Command("scripts/cuda_toolkit.sh", {
+    stdin: "null",
+    stdout: "null",
+    stderr: "inherit",
+  })
     .outputSync();
   if (success || Deno.env.get("CI")) return undefined;
   return "no CUDA 13 compiler is installed, and its wheels could not be fetched";
