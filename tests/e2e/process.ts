@@ -50,7 +50,7 @@ export async function startServer(
   const child = command(flags, environment).spawn();
   const stderr = new Response(child.stderr).text();
   const line = await firstLine(child.stdout);
-  const url = /http:\/\/[\w.:[\]]+/.exec(line)?.[0];
+  const url = /https?:\/\/[\w.:[\]]+/.exec(line)?.[0];
   if (url === undefined) throw new Error(`no address in ${JSON.stringify(line)}: ${await stderr}`);
   const stop: Process["stop"] = async (signal) => {
     try {
