@@ -56,7 +56,8 @@ __global__ void __launch_bounds__(kGemmThreads) GenericKernel(GemmArgs args) {
       for (uint32_t i = 0; i < kFeatures; ++i) w[i] = WeightAt<kType>(weight[i], scales[i], k);
       KVRM_UNROLL
       for (uint32_t r = 0; r < kGenericRows; ++r) {
-        const float value = r < in_tile ? ToFloat(x[uint64_t{r} * args.k + k]) : 0.0f;
+        if (r >= in_tile) continue;
+        const float value = ToFloat(x[uint64_t{r} * args.k + k]);
         KVRM_UNROLL
         for (uint32_t i = 0; i < kFeatures; ++i) acc[i][r] = Fma(value, w[i], acc[i][r]);
       }
@@ -65,6 +66,7 @@ __global__ void __launch_bounds__(kGemmThreads) GenericKernel(GemmArgs args) {
     for (uint32_t i = 0; i < kFeatures; ++i) {
       KVRM_UNROLL
       for (uint32_t r = 0; r < kGenericRows; ++r) {
+        if (r >= in_tile) continue;
         float sum = acc[i][r];
         KVRM_UNROLL
         for (int apart = 16; apart > 0; apart /= 2) sum = Add(sum, __shfl_xor_sync(~0u, sum, apart));
