@@ -64,20 +64,28 @@ function operation(endpoint: Endpoint): Json {
   };
 }
 
-function responses({ answer, answerType, event, errors, error, open }: Endpoint): Json {
+function responses({ answer, answerType, event, done = false, errors, error, open }: Endpoint): Json {
   const content: Json = answer === null
     ? { [answerType!]: { schema: { type: "string" } } }
     : { "application/json": { schema: jsonSchema(answer) } };
-  if (event !== undefined) {
-    // A schema of the whole stream would be a text's; that of one event is what a reader needs.
-    content["text/event-stream"] = { schema: { type: "string" }, "x-event": jsonSchema(event) };
-  }
+  if (event !== undefined) content["text/event-stream"] = { schema: eventSchema(event, done) };
   const all: Json = { 200: { description: "The answer", content } };
   for (const status of [...errors, ...(open ? [] : [401, 500])].toSorted((a, b) => a - b)) {
     const schema = error === undefined ? { $ref: "#/components/schemas/Error" } : jsonSchema(error);
     all[status] = { description: REASONS[status], content: { "application/json": { schema } } };
   }
   return all;
+}
+
+/** One event of a stream: 3.1 has no schema of a whole one. */
+function eventSchema(event: z.ZodType, done: boolean): Json {
+  const json = {
+    type: "string",
+    contentMediaType: "application/json",
+    contentSchema: { anyOf: [jsonSchema(event), { $ref: "#/components/schemas/Error" }] },
+  };
+  const data = done ? { anyOf: [json, { const: "[DONE]" }] } : json;
+  return { type: "object", properties: { event: { type: "string" }, data }, required: ["data"] };
 }
 
 /** A schema as JSON Schema. Descriptions are what the errors would say that is wanted. */

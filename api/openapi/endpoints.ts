@@ -27,6 +27,8 @@ export interface Endpoint {
   answerType?: string;
   /** Schema of an event's JSON, where the answer can be streamed. */
   event?: z.ZodType;
+  /** Whether the stream's last event is `[DONE]`. */
+  done?: boolean;
   /** Statuses of errors, beside those that every endpoint may answer. */
   errors: readonly number[];
   /** Schema of the body that errors have. Default: OpenAI's. */
@@ -49,6 +51,7 @@ export const ENDPOINTS: readonly Endpoint[] = [
     body: chatBody,
     answer: answers.chatAnswer,
     event: answers.chatChunk,
+    done: true,
     errors: RUN_ERRORS,
   },
   {
@@ -59,6 +62,7 @@ export const ENDPOINTS: readonly Endpoint[] = [
     body: completionBody,
     answer: answers.completionAnswer,
     event: answers.completionAnswer,
+    done: true,
     errors: RUN_ERRORS,
   },
   {

@@ -80,8 +80,10 @@ const show = (path, method, operation) => {
     if (body.hasChildNodes()) return;
     const asked = operation.requestBody?.content["application/json"].schema;
     if (asked) body.append(...section("Body", asked));
-    for (const [type, { schema, "x-event": event }] of Object.entries(operation.responses[200].content)) {
-      body.append(...section("200 " + type + (event ? ", each event" : ""), event ?? schema));
+    for (const [type, { schema }] of Object.entries(operation.responses[200].content)) {
+      const data = schema.properties?.data;
+      const event = data && options(data)[0].contentSchema?.anyOf[0];
+      body.append(...section("200 " + type + (event ? ", each event's data" : ""), event ?? schema));
     }
     const rows = Object.entries(operation.responses).filter(([status]) => status !== "200").map(([status, answer]) =>
       make("tr", {}, make("td", {}, code(status)), make("td", { textContent: answer.description })));

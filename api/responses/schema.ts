@@ -83,7 +83,7 @@ export const responseBody = z.object({
     z.object({
       type: z.literal("allowed_tools"),
       mode: z.enum(["auto", "required"]),
-      tools: z.array(namedTool).max(MAX_TOOLS),
+      tools: z.array(namedTool).min(1).max(MAX_TOOLS),
     }),
   ], '"none", "auto", "required", {"type": "function", "name": "…"} or {"type": "allowed_tools", …}')
     .nullish(),

@@ -49,7 +49,10 @@ export const toolChoiceField = z.union([
   namedTool,
   z.object({
     type: z.literal("allowed_tools"),
-    allowed_tools: z.object({ mode: z.enum(["auto", "required"]), tools: z.array(namedTool).max(MAX_TOOLS) }),
+    allowed_tools: z.object({
+      mode: z.enum(["auto", "required"]),
+      tools: z.array(namedTool).min(1).max(MAX_TOOLS),
+    }),
   }),
 ], choiceWanted).nullish();
 
