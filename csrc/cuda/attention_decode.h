@@ -27,21 +27,8 @@ struct DecodeControl {
   uint32_t arrival_splits;  // of its row; 1: nothing arrives
 };
 
-// Dynamic shared memory, G heads per KV head; offsets in bytes.
-template <uint32_t D, class Kv, uint32_t kDepth>
-struct DecodeShared {
-  using Shape = Geometry<D, Kv>;
-  static constexpr uint32_t kRing = kDepth * Shape::kChunkBytes;  // of one warp
-  static constexpr uint32_t kPart = kWarps * kRing;               // [kWarps][G][kPartRow] f32: a round's tiles
-  static constexpr uint32_t kPartRow = D + 8;                     // floats: neighbouring rows in other banks
-  KVRM_HD explicit DecodeShared(uint32_t group)
-      : total(kPart + kWarps * group * kPartRow * 4),
-        stats(total + group * D * 4),
-        totals(stats + kWarps * group * 8),
-        query((totals + 2 * group * 8 + 15) / 16 * 16),
-        query_bytes((group + 1) * Shape::kQStride),
-        control(query + kPieces * query_bytes),
-        end(control + static_cast<uint32_t>(sizeof(DecodeControl))) {}
+// Where things lie in dynamic shared memory behind the rings, in bytes.
+struct DecodeOffsets {
   uint32_t total;        // [G][D] f32: the split so far
   uint32_t stats;        // [kWarps][G] SoftmaxStat of the round's tiles
   uint32_t totals;       // [2][G] of the split so far, by turns
@@ -51,32 +38,62 @@ struct DecodeShared {
   uint32_t end;
 };
 
+// What the host works out for the kernel: read as constants, these take no registers.
+struct TensorShape {
+  uint32_t group;        // G
+  uint32_t block_shift;  // log2 of block_tokens
+  uint32_t wide;         // decode units go through the code for segments, one split at a time
+  DecodeOffsets at;
+};
+
+template <uint32_t D, class Kv, uint32_t kDepth>
+struct DecodeShared {
+  using Shape = Geometry<D, Kv>;
+  static constexpr uint32_t kRing = kDepth * Shape::kChunkBytes;  // of one warp
+  static constexpr uint32_t kPart = kWarps * kRing;               // [kWarps][G][kPartRow] f32: a round's tiles
+  static constexpr uint32_t kPartRow = D + 8;                     // floats: neighbouring rows in other banks
+
+  static DecodeOffsets Offsets(uint32_t group) {
+    DecodeOffsets at;
+    at.total = kPart + kWarps * group * kPartRow * 4;
+    at.stats = at.total + group * D * 4;
+    at.totals = at.stats + kWarps * group * sizeof(SoftmaxStat);
+    at.query = (at.totals + 2 * group * sizeof(SoftmaxStat) + 15) / 16 * 16;
+    at.query_bytes = (group + 1) * Shape::kQStride;
+    at.control = at.query + kPieces * at.query_bytes;
+    at.end = at.control + sizeof(DecodeControl);
+    return at;
+  }
+};
+
 // A warp's copies: a ring of chunks, kDepth - 1 of them under way.
 template <uint32_t D, class Kv, uint32_t kDepth>
 class ChunkRing {
  public:
   using Shape = Geometry<D, Kv>;
 
-  __device__ ChunkRing(const StepView& step, const DecodeControl& control, uint8_t* ring, uint32_t warp, uint32_t lane)
-      : step_(step), control_(control), ring_(ring), warp_(warp), lane_(lane), tile_(warp) {}
+  __device__ ChunkRing(const StepView& step, const TensorShape& shape, const DecodeControl& control, uint8_t* ring,
+                       uint32_t warp, uint32_t lane)
+      : step_(step), shape_(shape), control_(control), ring_(ring), warp_(warp), lane_(lane), tile_(warp) {}
 
   // Fills the ring as far as pieces up to `piece` + 1 go. All lanes are done with what they have taken.
   __device__ __forceinline__ void Fill(uint32_t piece) {
-    while (issued_ - taken_ < kDepth - 1 && Issue(piece)) {
+    while (under_way_ < kDepth - 1 && Issue(piece)) {
     }
   }
 
   // The next chunk, once it is there; starts another copy in the place of the chunk taken before, which all
   // lanes have read by the time they call this.
   __device__ __forceinline__ const uint8_t* Take(uint32_t piece) {
-    if (issued_ - taken_ == kDepth - 1) {
+    if (under_way_ == kDepth - 1) {
       CpAsyncWait<kDepth - 2>();
     } else {
       CpAsyncWait<0>();
     }
     __syncwarp();
-    const uint8_t* chunk = ring_ + taken_ % kDepth * Shape::kChunkBytes;
-    ++taken_;
+    const uint8_t* chunk = ring_ + out_ * Shape::kChunkBytes;
+    --under_way_;
+    out_ = out_ + 1 < kDepth ? out_ + 1 : 0;
     Issue(piece);
     return chunk;
   }
@@ -93,13 +110,14 @@ class ChunkRing {
     }
     const uint32_t from_first = tile_ * kTileTokens + chunk_ % kTileChunks * kChunkTokens;  // of the piece
     const uint32_t token = work->token + from_first;
-    const uint64_t block = control_.blocks[piece_ % kPieces][from_first / step_.block_tokens];
+    const uint64_t block = control_.blocks[piece_ % kPieces][from_first >> shape_.block_shift];
     const uint8_t* from =
-        step_.pool + block * step_.block_bytes + work->keys + token % step_.block_tokens * Shape::kRowBytes;
+        step_.pool + block * step_.block_bytes + work->keys + (token & (step_.block_tokens - 1)) * Shape::kRowBytes;
     if (chunk_ >= kTileChunks) from += ValueDistance(step_);
-    CopyRows(from, ring_ + issued_ % kDepth * Shape::kChunkBytes, token, work->first, work->last);
+    CopyRows(from, ring_ + in_ * Shape::kChunkBytes, token, work->first, work->last);
     CpAsyncCommit();
-    ++issued_;
+    ++under_way_;
+    in_ = in_ + 1 < kDepth ? in_ + 1 : 0;
     if (++chunk_ == 2 * kTileChunks) {
       chunk_ = 0;
       tile_ += kWarps;
@@ -123,11 +141,12 @@ class ChunkRing {
   }
 
   const StepView& step_;
+  const TensorShape& shape_;
   const DecodeControl& control_;
   uint8_t* ring_;
   uint32_t warp_, lane_;
-  uint32_t issued_ = 0, taken_ = 0;        // chunks
-  uint32_t piece_ = 0, tile_, chunk_ = 0;  // the next one to copy; chunks of V follow K's
+  uint32_t in_ = 0, out_ = 0, under_way_ = 0;  // chunks: places in the ring, number
+  uint32_t piece_ = 0, tile_, chunk_ = 0;      // the next one to copy; chunks of V follow K's
 };
 
 template <uint32_t D, class Kv, uint32_t kDepth>
@@ -136,19 +155,18 @@ class DecodeBlock {
   using Shape = Geometry<D, Kv>;
   using Shared = DecodeShared<D, Kv, kDepth>;
 
-  __device__ DecodeBlock(const StepView& step, const AttentionArgs& args)
+  __device__ DecodeBlock(const StepView& step, const AttentionArgs& args, const TensorShape& shape)
       : step_(step),
         args_(args),
-        group_(step.heads / step.kv_heads),
-        at_(group_),
+        shape_(shape),
         shared_(DynamicShared<uint8_t>()),
-        control_(*reinterpret_cast<DecodeControl*>(shared_ + at_.control)),
+        control_(*reinterpret_cast<DecodeControl*>(shared_ + shape_.at.control)),
         warp_(threadIdx.x / 32),
         lane_(threadIdx.x % 32) {}
 
   // Works until the counter has no more numbers; `number` is the first.
   __device__ __forceinline__ void Run(const WorkList& list, uint32_t number) {
-    ChunkRing<D, Kv, kDepth> ring(step_, control_, shared_ + warp_ * Shared::kRing, warp_, lane_);
+    ChunkRing<D, Kv, kDepth> ring(step_, shape_, control_, shared_ + warp_ * Shared::kRing, warp_, lane_);
     ClearZeroRows();
     if (warp_ == kWarps) {
       if (lane_ == 0) {
@@ -157,8 +175,8 @@ class DecodeBlock {
         control_.arrival_splits = 1;
       }
       __syncwarp();
-      Plan(0);
-      Plan(1);
+      KVRM_NO_UNROLL
+      for (uint32_t piece = 0; piece < 2; ++piece) Plan(piece);
     }
     __syncthreads();
     // The last piece is empty: it is there for the split that ended before it.
@@ -190,7 +208,7 @@ class DecodeBlock {
   __device__ __forceinline__ void ClearZeroRows() {
     for (uint32_t i = threadIdx.x; i < kPieces * Shape::kQStride / 16; i += kThreads) {
       const uint32_t piece = i / (Shape::kQStride / 16), unit = i % (Shape::kQStride / 16);
-      uint8_t* row = shared_ + at_.query + piece * at_.query_bytes + group_ * Shape::kQStride;
+      uint8_t* row = shared_ + shape_.at.query + piece * shape_.at.query_bytes + shape_.group * Shape::kQStride;
       *reinterpret_cast<uint4*>(row + unit * 16) = make_uint4(0, 0, 0, 0);
     }
   }
@@ -201,9 +219,9 @@ class DecodeBlock {
     control_.planner.Next(step_, args_, work, control_.blocks[piece % kPieces], lane_);
     __syncwarp();
     if (work.tiles == 0) return;
-    const float* q = args_.q + (uint64_t{work.row} * step_.heads + work.work.kv_head * group_) * D;
-    uint8_t* to = shared_ + at_.query + piece % kPieces * at_.query_bytes;
-    for (uint32_t i = lane_; i < group_ * D / 4; i += 32) {
+    const float* q = args_.q + (uint64_t{work.row} * step_.heads + work.work.kv_head * shape_.group) * D;
+    uint8_t* to = shared_ + shape_.at.query + piece % kPieces * shape_.at.query_bytes;
+    for (uint32_t i = lane_; i < shape_.group * D / 4; i += 32) {
       const uint32_t row = i / (D / 4), n = i % (D / 4) * 4;
       const float4 x = *reinterpret_cast<const float4*>(q + i * 4);
       uint8_t* at = to + row * Shape::kQStride;
@@ -231,14 +249,14 @@ class DecodeBlock {
   // One tile by one warp: its sums into part and stats.
   __device__ __forceinline__ void Tile(const Piece& work, ChunkRing<D, Kv, kDepth>& ring, uint32_t piece,
                                        uint32_t tile) {
-    const uint32_t halves = group_ > 8 ? 2 : 1;
+    const uint32_t halves = shape_.group > 8 ? 2 : 1;
     SoftmaxStat stat[2];
     TileWeights p;
     {
       float s[8][4];
       const uint32_t row = lane_ / 8 % 2 * 8 + lane_ % 8;
-      const uint8_t* query = shared_ + at_.query + piece % kPieces * at_.query_bytes +
-                             (row < group_ ? row : group_) * Shape::kQStride + lane_ / 16 * 16;
+      const uint8_t* query = shared_ + shape_.at.query + piece % kPieces * shape_.at.query_bytes +
+                             (row < shape_.group ? row : shape_.group) * Shape::kQStride + lane_ / 16 * 16;
       ScoreByChunks<D, Kv>(query, lane_, s, [&](uint32_t) { return ring.Take(piece); });
       const uint32_t token = work.token + tile * kTileTokens;
       const Seen one = SeenOfTile(work.last, args_.window, token);
@@ -250,12 +268,12 @@ class DecodeBlock {
     ValueSum<D> sum = {};
     KVRM_UNROLL
     for (uint32_t c = 0; c < kTileChunks; ++c) ValueChunk<D, Kv, D>(sum, p.a[c], ring.Take(piece), lane_);
-    float* part = reinterpret_cast<float*>(shared_ + Shared::kPart) + tile % kWarps * group_ * Shared::kPartRow;
-    SoftmaxStat* stats = reinterpret_cast<SoftmaxStat*>(shared_ + at_.stats) + tile % kWarps * group_;
+    float* part = reinterpret_cast<float*>(shared_ + Shared::kPart) + tile % kWarps * shape_.group * Shared::kPartRow;
+    SoftmaxStat* stats = reinterpret_cast<SoftmaxStat*>(shared_ + shape_.at.stats) + tile % kWarps * shape_.group;
     KVRM_UNROLL
     for (uint32_t h = 0; h < 2; ++h) {
       const uint32_t row = lane_ / 4 + 8 * h;
-      if (row >= group_) break;
+      if (row >= shape_.group) break;
       if (lane_ % 4 == 0) stats[row] = stat[h];
       KVRM_UNROLL
       for (uint32_t j = 0; j < D / 8; j += 2) {
@@ -274,23 +292,23 @@ class DecodeBlock {
     const bool ends = (round + 1) * kWarps >= tiles && work.ends != 0;
     const uint32_t count = tiles - round * kWarps < kWarps ? tiles - round * kWarps : kWarps;
     const float* part = reinterpret_cast<const float*>(shared_ + Shared::kPart);
-    float* total = reinterpret_cast<float*>(shared_ + at_.total);
-    const SoftmaxStat* stats = reinterpret_cast<const SoftmaxStat*>(shared_ + at_.stats);
-    SoftmaxStat* totals = reinterpret_cast<SoftmaxStat*>(shared_ + at_.totals);
-    const uint64_t head = uint64_t{work.row} * step_.heads + work.work.kv_head * group_;
-    const uint64_t index = PartialIndex(step_, work.work, work.work.split_first) * group_;
-    for (uint32_t e = threadIdx.x * 4; e < group_ * D; e += kWarps * 32 * 4) {
+    float* total = reinterpret_cast<float*>(shared_ + shape_.at.total);
+    const SoftmaxStat* stats = reinterpret_cast<const SoftmaxStat*>(shared_ + shape_.at.stats);
+    SoftmaxStat* totals = reinterpret_cast<SoftmaxStat*>(shared_ + shape_.at.totals);
+    const uint64_t head = uint64_t{work.row} * step_.heads + work.work.kv_head * shape_.group;
+    const uint64_t index = PartialIndex(step_, work.work, work.work.split_first) * shape_.group;
+    for (uint32_t e = threadIdx.x * 4; e < shape_.group * D; e += kWarps * 32 * 4) {
       const uint32_t row = e / D;
       float value[4] = {};
       SoftmaxStat stat = EmptyStat();
       if (!starts) {
         const float4 so_far = *reinterpret_cast<const float4*>(total + e);
         value[0] = so_far.x, value[1] = so_far.y, value[2] = so_far.z, value[3] = so_far.w;
-        stat = totals[turn_ * group_ + row];
+        stat = totals[turn_ * shape_.group + row];
       }
       for (uint32_t i = 0; i < count; ++i) {
-        const MergeFactors factors = MergePartial(stat, stats[i * group_ + row]);
-        const float4 x = *reinterpret_cast<const float4*>(part + (i * group_ + row) * Shared::kPartRow + e % D);
+        const MergeFactors factors = MergePartial(stat, stats[i * shape_.group + row]);
+        const float4 x = *reinterpret_cast<const float4*>(part + (i * shape_.group + row) * Shared::kPartRow + e % D);
         value[0] = MergeValue(value[0], x.x, factors);
         value[1] = MergeValue(value[1], x.y, factors);
         value[2] = MergeValue(value[2], x.z, factors);
@@ -298,7 +316,7 @@ class DecodeBlock {
       }
       if (!ends) {
         *reinterpret_cast<float4*>(total + e) = make_float4(value[0], value[1], value[2], value[3]);
-        if (e % D == 0) totals[(turn_ ^ 1) * group_ + row] = stat;
+        if (e % D == 0) totals[(turn_ ^ 1) * shape_.group + row] = stat;
       } else if (work.splits > 1) {
         *reinterpret_cast<float4*>(args_.partial_acc + index * D + e) =
             make_float4(value[0], value[1], value[2], value[3]);
@@ -317,8 +335,7 @@ class DecodeBlock {
 
   const StepView& step_;
   const AttentionArgs& args_;
-  const uint32_t group_;
-  const Shared at_;
+  const TensorShape& shape_;
   uint8_t* shared_;
   DecodeControl& control_;
   const uint32_t warp_, lane_;

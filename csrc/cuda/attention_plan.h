@@ -95,7 +95,8 @@ struct Planner {
     }
     const uint32_t tiles = left < kPieceTokens / kTileTokens ? left : kPieceTokens / kTileTokens;
     const kvrm_slot& of = step.slot[slot];
-    blocks[lane] = WarpFindBlocks(step.groups + of.group_first, of.group_count, token / step.block_tokens, lane);
+    blocks[lane] =
+        WarpFindBlocks(step.groups + of.group_first, of.group_count, token >> BlockShift(step.block_tokens), lane);
     __syncwarp();
     if (lane == 0) {
       piece = {tiles,  token,  first,         position, row,
@@ -118,8 +119,7 @@ struct Planner {
         unit_index = DecodeUnit(step, list, number, place);
       } else {
         const uint32_t item = number - list.prefill;
-        unit_index =
-            WarpFindLast(step.counts->decode_units, item, lane, [&](uint32_t i) { return step.units[i].item_first; });
+        unit_index = WarpFindLast(list.decode_units, item, lane, [&](uint32_t i) { return step.units[i].item_first; });
         place = item - step.units[unit_index].item_first;
       }
       const AttentionUnit& unit = step.units[unit_index];

@@ -36,10 +36,10 @@ constexpr uint32_t BlocksPerMultiprocessor(uint32_t dim) { return dim > 128 ? 1 
 // What the block shares while it works on segments. Not in registers: those are short.
 struct SegmentControl {
   WorkList list;
+  uint32_t limit;   // numbers below it are worked on so
   uint32_t number;  // off the counter, the one in hand
   uint32_t next;
-  Work work;
-  uint32_t splits;  // that the work's rows see
+  SegmentItem item;
   uint32_t seen;    // 0: an empty place
   uint32_t merges;  // the split was the last of its row
 };
@@ -47,64 +47,68 @@ struct SegmentControl {
 // By one thread: what control.number means.
 __device__ __forceinline__ void TakeSegment(const StepView& step, const AttentionArgs& args, SegmentControl& control) {
   control.next = atomicAdd(args.work, 1u) + gridDim.x;
-  control.splits = 1;
   control.seen = 1;
+  Work work;
+  uint32_t splits = 1;
   if (control.number < control.list.prefill) {
-    Work work = PrefillWork(step, control.list, control.number);
+    work = PrefillWork(step, control.list, control.number);
     work.split_first = FirstSplit(step, step.units[work.unit], args.window);
     work.split_last = LastSplit(step, step.units[work.unit]);
-    control.work = work;
   } else {
     uint32_t place;
-    Work work;
     work.unit = DecodeUnit(step, control.list, control.number, place);
     const AttentionUnit& unit = step.units[work.unit];
     control.seen = DecodePlace(step, control.list, unit, args.window, place, work);
-    control.splits = LastSplit(step, unit) - FirstSplit(step, unit, args.window) + 1;
-    control.work = work;
+    splits = LastSplit(step, unit) - FirstSplit(step, unit, args.window) + 1;
   }
+  control.item = {step.units[work.unit], work, splits};
 }
 
-// wide: decode units go through the code for segments, one split at a time; for G above 16.
 template <uint32_t D, class Kv, uint32_t kDepth>
 __global__ void __launch_bounds__(kThreads, BlocksPerMultiprocessor(D))
-    AttendTensor(const KVRM_GRID_CONSTANT StepView step, const KVRM_GRID_CONSTANT AttentionArgs args, bool wide) {
+    AttendTensor(const KVRM_GRID_CONSTANT StepView step, const KVRM_GRID_CONSTANT AttentionArgs args,
+                 const KVRM_GRID_CONSTANT TensorShape shape) {
   __shared__ SegmentControl control;
   WaitForPrevious();
   LaunchDependents();
   if (threadIdx.x == 0) {
     control.list = ListWork(step, args.window);
+    control.limit = shape.wide != 0 ? control.list.total : control.list.prefill;
     control.number = blockIdx.x;
   }
   __syncthreads();
-  while (control.number < (wide ? control.list.total : control.list.prefill)) {
+  while (control.number < control.limit) {
     if (threadIdx.x == 0) TakeSegment(step, args, control);
     __syncthreads();
-    if (control.seen != 0) PrefillBlock<D, Kv>(step, args).Run(control.work, control.splits > 1);
+    if (control.seen != 0) PrefillBlock<D, Kv>(step, args, shape).Run(control.item);
     if (threadIdx.x == 0) {
-      control.merges = control.seen != 0 && control.splits > 1 && ArriveAtRow(step, args, control.work, control.splits);
+      control.merges = control.seen != 0 && control.item.splits > 1 &&
+                       ArriveAtRow(step, args, control.item.work, control.item.splits);
       control.number = control.next;
     }
     __syncthreads();
-    if (control.merges != 0) MergeSplits(step, args, control.work, threadIdx.x, kThreads);
+    if (control.merges != 0) MergeSplits(step, args, control.item.work, threadIdx.x, kThreads);
     __syncthreads();
   }
-  if (!wide) DecodeBlock<D, Kv, kDepth>(step, args).Run(control.list, control.number);
+  if (shape.wide == 0) DecodeBlock<D, Kv, kDepth>(step, args, shape).Run(control.list, control.number);
 }
 
 template <uint32_t D, class Kv, uint32_t kDepth = DefaultDepth<D, Kv>::kValue>
 void LaunchTensor(const LaunchContext& context, const StepView& step, const AttentionArgs& args) {
-  const uint32_t group = step.heads / step.kv_heads;
   const auto kernel = AttendTensor<D, Kv, kDepth>;
+  TensorShape shape;
+  shape.group = step.heads / step.kv_heads;
+  shape.block_shift = BlockShift(step.block_tokens);
+  shape.at = DecodeShared<D, Kv, kDepth>::Offsets(shape.group);
   int limit = 0, blocks = 0;
   (void)cudaDeviceGetAttribute(&limit, cudaDevAttrMaxSharedMemoryPerBlockOptin, CurrentDevice());
-  const uint32_t narrow = DecodeShared<D, Kv, kDepth>(group).end, prefill = PrefillShared<D, Kv>::kEnd;
-  const bool wide = group > kDecodeRows || narrow > static_cast<uint32_t>(limit);
-  const uint32_t bytes = wide || narrow < prefill ? prefill : narrow;
+  shape.wide = shape.group > kDecodeRows || shape.at.end > static_cast<uint32_t>(limit);
+  uint32_t bytes = PrefillShared<D, Kv>::kEnd;
+  if (shape.wide == 0 && bytes < shape.at.end) bytes = shape.at.end;
   AllowShared(kernel, bytes);
   (void)cudaOccupancyMaxActiveBlocksPerMultiprocessor(&blocks, kernel, kThreads, bytes);
   const uint32_t grid = context.sms * static_cast<uint32_t>(blocks > 0 ? blocks : 1);
-  Launch({dim3(grid), dim3(kThreads), bytes, context.stream, context.dependent}, kernel, step, args, wide);
+  Launch({dim3(grid), dim3(kThreads), bytes, context.stream, context.dependent}, kernel, step, args, shape);
 }
 
 // One head size, every type that it is for.

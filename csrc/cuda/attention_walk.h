@@ -12,8 +12,10 @@
 // Loops over registers; the emulator's compiler has none to index.
 #ifdef KVRM_EMULATOR
 #define KVRM_UNROLL
+#define KVRM_NO_UNROLL
 #else
 #define KVRM_UNROLL _Pragma("unroll")
+#define KVRM_NO_UNROLL _Pragma("unroll 1")
 #endif
 
 namespace kvrm::cuda {
@@ -30,8 +32,7 @@ struct SoftmaxStat {
 
 KVRM_HD SoftmaxStat EmptyStat() { return {-INFINITY, 0.0f}; }
 
-// What multiplies the total so far and the part that joins it. take is 0 where the row sees nothing of the
-// part, whose values are then not looked at.
+// What multiplies the total so far and the part that joins it; take is 0 where the row sees nothing of the part.
 struct MergeFactors {
   float keep;
   float take;
@@ -45,9 +46,10 @@ KVRM_HD MergeFactors MergePartial(SoftmaxStat& total, const SoftmaxStat& part) {
   return factors;
 }
 
-// One element of the sum of p v; the first total is 0.
+// One element of the sum of p v; the first total is 0. A part that is not seen must be finite all the same: a
+// choice between the two results would have the compiler keep all parts until all choices are made.
 KVRM_HD float MergeValue(float total, float part, const MergeFactors& factors) {
-  return factors.take == 0.0f ? total : Fma(total, factors.keep, Mul(part, factors.take));
+  return Fma(total, factors.keep, Mul(part, factors.take));
 }
 
 // ---- tokens and blocks ----------------------------------------------------------------------------------
@@ -70,6 +72,9 @@ KVRM_HD uint32_t FindGroup(const kvrm_group* groups, uint32_t count, uint32_t lo
   }
   return low;
 }
+
+// log2 of block_tokens, 16, 32 or 64: divisions are dear on the device.
+KVRM_HD uint32_t BlockShift(uint32_t block_tokens) { return block_tokens == 16 ? 4 : block_tokens == 32 ? 5 : 6; }
 
 KVRM_HD uint32_t PhysicalBlock(const kvrm_group& group, uint32_t logical) {
   return group.physical_start + (logical - group.logical_start);
@@ -98,15 +103,17 @@ struct WorkList {
   uint32_t prefill;      // items
   uint32_t total;        // items and places
   uint32_t unit_places;  // splits that a decode unit has places for; 0: AttentionUnit::splits
+  uint32_t decode_units;
 };
 
 KVRM_HD WorkList ListWork(const StepView& step, uint32_t window) {
   const StepCounts& counts = *step.counts;
   const uint32_t decode =
       counts.decode_units < counts.units ? step.units[counts.decode_units].item_first : counts.items;
-  WorkList list = {counts.items - decode, counts.items, 0};
+  WorkList list = {counts.items - decode, counts.items, 0, counts.decode_units};
   if (window == 0) return list;
-  const uint32_t reach = static_cast<uint32_t>((uint64_t{window} - 1 + step.split_tokens - 1) / step.split_tokens) + 1;
+  const uint32_t before = window - 1;  // tokens that a row sees besides its own
+  const uint32_t reach = before / step.split_tokens + (before % step.split_tokens != 0) + 1;
   if (reach >= step.max_splits) return list;
   list.unit_places = reach;
   list.total = list.prefill + counts.decode_units * step.kv_heads * reach;
@@ -132,7 +139,7 @@ KVRM_HD uint32_t LastSplit(const StepView& step, const AttentionUnit& unit) {
 // The unit and the item within it of number n < list.prefill.
 KVRM_HD Work PrefillWork(const StepView& step, const WorkList& list, uint32_t n) {
   const uint32_t item = list.prefill - 1 - n;
-  return {step.counts->decode_units + item / step.kv_heads, item % step.kv_heads, 0, 0};
+  return {list.decode_units + item / step.kv_heads, item % step.kv_heads, 0, 0};
 }
 
 // The decode unit of number n, list.prefill <= n < list.total, and n's place within it in `place`. Neighbouring
@@ -143,7 +150,7 @@ KVRM_HD uint32_t DecodeUnit(const StepView& step, const WorkList& list, uint32_t
     place = item % (step.kv_heads * list.unit_places);
     return item / (step.kv_heads * list.unit_places);
   }
-  uint32_t low = 0, high = step.counts->decode_units;
+  uint32_t low = 0, high = list.decode_units;
   while (high - low > 1) {
     const uint32_t middle = low + (high - low) / 2;
     if (step.units[middle].item_first <= item) {
