@@ -19,3 +19,8 @@ export function gpuLibrary(): string | undefined {
   const emulator = `${BUILD}/libkvrm_emulator.so`;
   return existsSync(emulator) ? emulator : undefined;
 }
+
+/** Whether a library is the emulator's: tests are then short. */
+export function onEmulator(library: string | undefined): boolean {
+  return library?.endsWith("libkvrm_emulator.so") ?? false;
+}
