@@ -5,6 +5,7 @@
  */
 
 import { EngineError } from "../runtime/errors.ts";
+import { now } from "../runtime/telemetry/request_metrics.ts";
 import type {
   Engine,
   FinishReason,
@@ -30,9 +31,10 @@ export type WireFinishReason = Exclude<FinishReason, "cancelled">;
 /** Starts all requests, or none: if one is refused, those before it end and its error is thrown. */
 export function startAll(engine: Engine, requests: readonly GenerateRequest[]): Generation[] {
   const generations: Generation[] = [];
+  const asked = now();
   try {
     for (const request of requests) generations.push(engine.generate(request));
-    recordOf(requests[0]?.signal)?.begin(requests, generations);
+    recordOf(requests[0]?.signal)?.begin(requests, generations, asked);
   } catch (error) {
     cancelAll(generations);
     throw error;

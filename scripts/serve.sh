@@ -88,6 +88,8 @@ if [[ "${OTEL_DENO:-}" == true || "${OTEL_DENO:-}" == 1 ]]; then
   env+=',OTEL_DENO'
   # Without a limit a collector that does not answer would keep the process from ending.
   export OTEL_EXPORTER_OTLP_TIMEOUT="${OTEL_EXPORTER_OTLP_TIMEOUT:-2000}"
+  # Deno's own default samples what its caller does not.
+  export OTEL_TRACES_SAMPLER="${OTEL_TRACES_SAMPLER:-parentbased_always_on}"
   export OTEL_SERVICE_NAME="${OTEL_SERVICE_NAME:-kvrm}"
 fi
 if [[ ! -e "$model" && "$model" =~ ^[A-Za-z0-9_][A-Za-z0-9_.-]*/[A-Za-z0-9_.-]+(@.+)?$ ]]; then

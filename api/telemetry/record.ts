@@ -73,9 +73,9 @@ export class RequestRecord {
     }, Math.max(0, seconds * 1000 - (now() - this.started)));
   }
 
-  /** The engine was asked. */
-  begin(requests: readonly GenerateRequest[], generations: readonly Generation[]): void {
-    this.asked = now();
+  /** The engine was asked, from the time `asked` on. */
+  begin(requests: readonly GenerateRequest[], generations: readonly Generation[], asked: number): void {
+    this.asked = asked;
     this.requests = requests;
     this.generations = generations;
   }
