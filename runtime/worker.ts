@@ -1,10 +1,12 @@
 /**
  * The worker that an engine lives in: it turns the loop, takes commands from one ring and puts events on
- * another. It never yields to its own event loop while it runs; the stop word ends it.
+ * another. It gives way to its own event loop just ten times a second, where Deno's telemetry collects what it
+ * wants to know of every thread; the stop word ends it.
  *
  * @module
  */
 /// <reference lib="deno.worker" />
+import { setImmediate } from "node:timers";
 import { NativeError } from "../ffi/mod.ts";
 import { EngineHost } from "./host.ts";
 import { MOVE_BUDGET_BLOCKS } from "./kv/mod.ts";
@@ -39,6 +41,9 @@ const NativeCounter = { BUSY_US: 3, SHAPES_PREPARED: 4, HOST_BLOCKS: 6 } as cons
 const NATIVE_COUNTERS = 7;
 /** How old the native counters may be, in milliseconds. */
 const COUNTERS_MS = 200;
+
+/** How long the loop turns before the thread's own event loop has a turn, in milliseconds. */
+const YIELD_MS = 100;
 
 /** How long a wait may last before the heartbeat is due, in milliseconds. */
 const BEAT_MS = 50;
@@ -76,8 +81,9 @@ class EngineWorker {
   }
 
   /** Turns the loop until the stop word is set. */
-  run(): void {
+  async run(): Promise<void> {
     const loop = this.#host.loop;
+    let yielded = performance.now();
     while (Atomics.load(this.#control, Control.STOP) === 0) {
       this.#beat();
       this.#sink.tick();
@@ -88,6 +94,9 @@ class EngineWorker {
         this.#writeStats();
         this.#commands.wait(BEAT_MS);
       }
+      if (performance.now() - yielded < YIELD_MS) continue;
+      await new Promise<void>((resolve) => setImmediate(resolve));
+      yielded = performance.now();
     }
     this.#host[Symbol.dispose]();
   }
@@ -179,11 +188,11 @@ function failed(error: unknown): WorkerMessage {
   };
 }
 
-self.onmessage = (event: MessageEvent<WorkerStart>) => {
+self.onmessage = async (event: MessageEvent<WorkerStart>) => {
   try {
     const worker = new EngineWorker(event.data);
     self.postMessage(worker.ready);
-    worker.run();
+    await worker.run();
     self.postMessage({ type: "stopped" } satisfies WorkerMessage);
   } catch (error) {
     self.postMessage(failed(error));
