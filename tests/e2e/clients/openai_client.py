@@ -18,13 +18,15 @@ class weather(pydantic.BaseModel):
 
 tools = [openai.pydantic_function_tool(weather)]
 
-# Chat, whole and streamed.
+# Chat, whole and streamed. The helper takes an answer that its length has cut off for an error: a stop ends this one.
 whole = client.chat.completions.create(**short)
-assert whole.choices[0].message.content
-with client.chat.completions.stream(**short, stream_options={"include_usage": True}) as stream:
+stopped = {**short, "stop": whole.choices[0].message.content[12:18]}
+text = client.chat.completions.create(**stopped).choices[0].message.content
+assert text and len(text) < len(whole.choices[0].message.content)
+with client.chat.completions.stream(**stopped, stream_options={"include_usage": True}) as stream:
     final = stream.get_final_completion()
-assert final.choices[0].message.content == whole.choices[0].message.content
-assert final.usage.completion_tokens == whole.usage.completion_tokens == 24
+assert final.choices[0].message.content == text
+assert final.usage.completion_tokens < whole.usage.completion_tokens == 24
 
 # Completions.
 completion = client.completions.create(model=name, prompt=["Once", "One day"], max_tokens=4, logprobs=2, echo=True)
@@ -51,13 +53,15 @@ assert answer.choices[0].message.reasoning_content == "It is 21 degrees."
 # Responses.
 response = client.responses.create(model=name, input="Tell me a story", max_output_tokens=24, temperature=0)
 assert response.output_text and response.usage.output_tokens == 24
-with client.responses.stream(model=name, input="Tell me a story", max_output_tokens=24, temperature=0) as stream:
-    assert stream.get_final_response().output_text == response.output_text
+assert response.status == "incomplete" and response.incomplete_details.reason == "max_output_tokens"
 more = client.responses.create(model=name, input="Go on", previous_response_id=response.id, max_output_tokens=4)
 assert more.usage.input_tokens > response.usage.total_tokens
 function = {"type": "function", "name": "weather", "parameters": weather.model_json_schema(), "strict": False}
 response = caller.responses.create(model="scripted", input=messages, tools=[function])
 assert response.output[-1].arguments == '{"city": "Rome"}'
+with caller.responses.stream(model="scripted", input=messages, tools=[function]) as stream:
+    final = stream.get_final_response()
+assert final.output_text == "I will look." and final.output[-1].arguments == '{"city": "Rome"}'
 
 # Errors have the classes that their statuses stand for.
 for error, body in [(openai.NotFoundError, {"model": "gpt-4"}), (openai.BadRequestError, {"n": 1000})]:
