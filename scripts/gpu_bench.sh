@@ -24,8 +24,8 @@ for stage in "$@"; do
         part "build benches" 600 make "$jobs" emulator-benches
       else
         archs="$(arch || true)"
-        part "build library" 420 make "$jobs" "CUDA_ARCHS=$archs" cuda-library
-        part "build benches" 300 make "$jobs" "CUDA_ARCHS=$archs" cuda-device-benches
+        part "build library" 420 make "$jobs" -k "CUDA_ARCHS=$archs" cuda-library
+        part "build benches" 300 make "$jobs" -k "CUDA_ARCHS=$archs" cuda-device-benches
       fi
       ;;
     kernels)

@@ -43,16 +43,16 @@ for stage in "$@"; do
       if [[ -n "$emulate" ]]; then
         part "build libraries" 600 make "$jobs" build/libkvrm_emulator.so build/libkvrm_cpu.so
         # shellcheck disable=SC2046
-        part "build tests" 600 make "$jobs" $(make -s list-cuda-tests TESTS_IN=build/emu)
+        part "build tests" 600 make "$jobs" -k $(make -s list-cuda-tests TESTS_IN=build/emu)
       else
         archs="$(arch || true)"
-        part "build libraries" 420 make "$jobs" "CUDA_ARCHS=$archs" NVCCFLAGS=-lineinfo cuda-library build/libkvrm_cpu.so
-        part "build tests" 300 make "$jobs" "CUDA_ARCHS=$archs" NVCCFLAGS=-lineinfo cuda-device-tests
+        part "build libraries" 420 make "$jobs" -k "CUDA_ARCHS=$archs" NVCCFLAGS=-lineinfo cuda-library build/libkvrm_cpu.so
+        part "build tests" 300 make "$jobs" -k "CUDA_ARCHS=$archs" NVCCFLAGS=-lineinfo cuda-device-tests
       fi
       ;;
     native)
       for binary in $(make -s list-cuda-tests "TESTS_IN=$objects"); do
-        part "${binary#"$objects"/}" 120 "$binary"
+        part "${binary#"$objects"/}" "${emulate:+6}60" "$binary"
       done
       ;;
     golden)
