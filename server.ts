@@ -78,6 +78,7 @@ function appOptions(options: ServerOptions, log: Logger) {
     apiKeys: readKeys(options),
     ...(options.maxBody !== undefined && { maxBodyBytes: options.maxBody }),
     ...(options.metricsWithoutKey !== undefined && { metricsWithoutKey: options.metricsWithoutKey }),
+    ...(options.toolCallParser !== undefined && { toolFormat: options.toolCallParser }),
     ...(options.corsOrigin !== undefined && { corsOrigins: options.corsOrigin }),
     ...(options.requestTimeout !== undefined && { requestTimeout: options.requestTimeout }),
   };

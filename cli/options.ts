@@ -5,6 +5,7 @@
  */
 
 import { LOG_FORMATS, LOG_LEVELS } from "../api/log.ts";
+import { TOOL_FORMATS } from "../api/tools/names.ts";
 import { bytes, integer, list, oneOf, seconds, text, toggle, type ValueKind } from "./values.ts";
 
 /** One option. Its name in the table, `kvMode`, is the flag `--kv-mode` and the variable `KVRM_KV_MODE`. */
@@ -50,6 +51,12 @@ export const OPTION_GROUPS = {
       "TOKENS",
       "Tokens of prompt and answer together.",
       "the model's",
+    ),
+    toolCallParser: option(
+      oneOf(...TOOL_FORMATS),
+      TOOL_FORMATS.join("|"),
+      "How the model writes calls of tools.",
+      "as its chat template tells",
     ),
   },
   "Network": {

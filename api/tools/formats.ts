@@ -10,12 +10,9 @@ import type { ToolParser, TurnWriter } from "./events.ts";
 import { HermesParser } from "./hermes.ts";
 import { LlamaParser } from "./llama.ts";
 import { MistralParser } from "./mistral.ts";
+import type { ToolFormat } from "./names.ts";
 
-/** Names of the formats: those of vLLM's parsers. */
-export const TOOL_FORMATS = ["hermes", "llama3_json", "mistral"] as const;
-
-/** A way to write calls. */
-export type ToolFormat = typeof TOOL_FORMATS[number];
+export type { ToolFormat } from "./names.ts";
 
 /** A function that the model may call, in OpenAI's form. */
 export interface FunctionTool {
