@@ -9,6 +9,7 @@ url="${1:?the address of a server}"
 cases="${2:-100}"
 venv="$("$(dirname "${BASH_SOURCE[0]}")/venv.sh")"
 
+cd "$venv" # It leaves a folder where it runs.
 exec "$venv/bin/schemathesis" run "$url/openapi.json" --url "$url" \
   --max-examples "$cases" --seed "${SEED:-1}" --generation-database :memory: --no-color --request-timeout 60 \
   --checks all --exclude-checks positive_data_acceptance
