@@ -32,6 +32,7 @@ export function greedy(
     promptLogprobs: 0,
     // Never sampled: it ends by its length, and the search for stop tokens is paid for.
     stopTokens: Int32Array.of(-1),
+    grammar: 0,
     priority: 0,
     parent: null,
   });

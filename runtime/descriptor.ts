@@ -5,6 +5,7 @@
  * @module
  */
 import { EDIT, GROUP, HEADER, KVRM, type NativeEngineInfo, SEGMENT, SLOT } from "../ffi/mod.ts";
+import type { MaskClient } from "./grammar/board.ts";
 import type { BlockPager } from "./kv/mod.ts";
 import type { StepPlan } from "./scheduler.ts";
 import type { Sequence } from "./sequence.ts";
@@ -31,15 +32,22 @@ export class Descriptor {
   readonly #groups: number;
   readonly #moves: number;
   readonly #edits: number;
+  readonly #masks: number;
+  readonly #maskWords: number;
+  readonly #maskSource: MaskClient | null;
   // What the last fill used of each section, so that only that much must be zeroed again.
   #usedSegments = 0;
   #usedTokens = 0;
   #usedGroups = 0;
   #usedMoves = 0;
   #usedEdits = 0;
+  #usedMasks = 0;
 
-  /** @param info where the engine wants the sections */
-  constructor(info: NativeEngineInfo, limits: DescriptorLimits) {
+  /**
+   * @param info where the engine wants the sections
+   * @param masks where the masks of sequences with a grammar are
+   */
+  constructor(info: NativeEngineInfo, limits: DescriptorLimits, masks: MaskClient | null = null) {
     const buffer = new ArrayBuffer(info.descriptor_bytes);
     this.bytes = new Uint8Array(buffer);
     this.#u32 = new Uint32Array(buffer);
@@ -52,6 +60,9 @@ export class Descriptor {
     this.#groups = info.groups_offset / 4;
     this.#moves = info.moves_offset / 4;
     this.#edits = info.edits_offset / 4;
+    this.#masks = info.masks_offset / 4;
+    this.#maskWords = info.mask_words;
+    this.#maskSource = masks;
   }
 
   /** Groups written by the last fill. */
@@ -90,6 +101,7 @@ export class Descriptor {
     u32[HEADER.num_groups] = this.#usedGroups;
     u32[HEADER.num_moves] = this.#usedMoves;
     u32[HEADER.num_edits] = this.#usedEdits;
+    u32[HEADER.num_masks] = this.#usedMasks;
   }
 
   #clear(): void {
@@ -106,6 +118,7 @@ export class Descriptor {
       this.#usedGroups =
       this.#usedMoves =
       this.#usedEdits =
+      this.#usedMasks =
         0;
   }
 
@@ -203,6 +216,10 @@ export class Descriptor {
     u32[at + SLOT.seed_hi] = sequence.seedHi;
     u32[at + SLOT.counter] = sequence.nextSample;
     u32[at + SLOT.logprobs] = sequence.logprobs;
+    if (sequence.grammar > 0) {
+      u32.set(this.#maskSource!.mask(sequence), this.#masks + this.#usedMasks * this.#maskWords);
+      u32[at + SLOT.mask] = ++this.#usedMasks;
+    }
     if (sequence.adjustment === null) return;
     u32[at + SLOT.flags]! |= KVRM.SLOT_ADJUST;
     this.#f32[at + SLOT.repetition_penalty] = sequence.repetitionPenalty;

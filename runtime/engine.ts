@@ -8,6 +8,10 @@ import { setImmediate } from "node:timers";
 import { candidateLibraries, chooseLibrary, type ChosenLibrary } from "../ffi/mod.ts";
 import { EngineError, InvalidRequestError } from "./errors.ts";
 import { EngineGeneration } from "./generation.ts";
+import { allocateBoard } from "./grammar/board.ts";
+import { grammarOf } from "./grammar/constraint.ts";
+import { GrammarService } from "./grammar/service.ts";
+import { loadVocabulary } from "./grammar/vocabulary.ts";
 import { type Choice, finishReasonOf } from "./generation.ts";
 import { type LoadedModel, loadModelFolder } from "./model/folder.ts";
 import { resolveModel } from "./model/hub.ts";
@@ -113,6 +117,10 @@ class WorkerEngine implements Engine {
   readonly #control: Int32Array;
   readonly #stats: Float64Array;
   readonly #choices = new Map<number, Choice>();
+  /** Null where no request has a constraint. */
+  readonly #grammars: GrammarService | null;
+  /** Grammars that requests in flight use. */
+  readonly #held = new Map<EngineGeneration, number>();
   readonly #stopped: Promise<void>;
   #onStopped: () => void = () => {};
   #onFailed: (error: Error) => void = () => {};
@@ -150,7 +158,15 @@ class WorkerEngine implements Engine {
       hasChatTemplate: model.chatTemplate !== null,
       chatTemplate: model.chatTemplate?.source ?? "",
     };
+    const vocab = model.tables.config.vocab;
+    const board = sizes.native.maskRows === 0 ? null : allocateBoard(this.slots, sizes.maxContext, vocab);
+    this.#grammars = board === null ? null : new GrammarService({
+      board,
+      vocabulary: () => loadVocabulary(model.tokenizer, vocab, model.eosTokenIds),
+      onBroken: (sequence, error) => this.#choices.get(sequence)?.generation.cancel(error),
+    });
     const start: WorkerStart = {
+      board,
       tables: model.tables,
       sizes,
       libraryPath: library.path,
@@ -222,6 +238,7 @@ class WorkerEngine implements Engine {
     }
     const prompt = this.#promptIds(request);
     this.#checkPrompt(prompt);
+    const grammar = this.#grammarText(request);
     const plan = checkRequest(request, prompt, {
       maxContext: this.#sizes.maxContext,
       vocab: this.#loaded.tables.config.vocab,
@@ -267,9 +284,53 @@ class WorkerEngine implements Engine {
     if (signal?.aborted) generation.cancel();
     else {
       signal?.addEventListener("abort", () => generation.cancel(), { once: true });
-      this.#submit(submissions);
+      if (grammar === null) this.#submit(submissions);
+      else {
+        generation.accepted = this.#submitConstrained(
+          generation,
+          submissions,
+          grammar,
+          request.constraintParam,
+        );
+        // Whoever only iterates hears of it there.
+        generation.accepted.catch(() => {});
+      }
     }
     return generation;
+  }
+
+  /** The grammar of a request's constraint; null without one. */
+  #grammarText({ constraint, constraintParam = "constraint" }: GenerateRequest): string | null {
+    if (constraint === undefined) return null;
+    const why = this.#grammars === null
+      ? "this engine was started without structured output"
+      : this.#loaded.eosTokenIds.length === 0
+      ? "the model has no token that ends a text"
+      : null;
+    if (why === null) return grammarOf(constraint, constraintParam);
+    throw new InvalidRequestError(
+      `${constraintParam} cannot be had: ${why}`,
+      constraintParam,
+      "unsupported_parameter",
+    );
+  }
+
+  async #submitConstrained(
+    generation: EngineGeneration,
+    submissions: Submission[],
+    grammar: string,
+    param: string | undefined,
+  ): Promise<void> {
+    try {
+      const id = await this.#grammars!.acquire(grammar, param);
+      if (generation.finished) return this.#grammars!.release(id);
+      this.#held.set(generation, id);
+      for (const submission of submissions) submission.grammar = id;
+      this.#submit(submissions);
+    } catch (error) {
+      generation.cancel(error as Error);
+      throw error;
+    }
   }
 
   #promptIds(request: GenerateRequest): number[] {
@@ -299,6 +360,10 @@ class WorkerEngine implements Engine {
 
   #ended(generation: EngineGeneration): void {
     this.telemetry.requests.ended(generation.timing, generation.usage);
+    const grammar = this.#held.get(generation);
+    if (grammar === undefined) return;
+    this.#held.delete(generation);
+    this.#grammars!.release(grammar);
   }
 
   /** A choice has left the queue. */
@@ -324,8 +389,14 @@ class WorkerEngine implements Engine {
         }
         if (this.#choices.has(submission.id)) putSubmit(this.#commands, submission);
       }
-      this.#commands.publish();
+      this.#publish();
     });
+  }
+
+  /** Shows the worker its commands, whatever it waits for. */
+  #publish(): void {
+    this.#commands.publish();
+    this.#grammars?.ring();
   }
 
   #cancel(generation: EngineGeneration, reason?: Error): void {
@@ -342,7 +413,7 @@ class WorkerEngine implements Engine {
       while (!this.#commands.hasRoom(2)) await new Promise((resolve) => setTimeout(resolve, 1));
       this.#commands.put(Command.CANCEL);
       this.#commands.put(choice.id);
-      this.#commands.publish();
+      this.#publish();
     });
   }
 
@@ -463,6 +534,7 @@ class WorkerEngine implements Engine {
     this.telemetry.requests.finished.error += choices.length;
     for (const choice of choices) choice.generation.fail(error);
     this.#worker.terminate();
+    this.#grammars?.close();
     this.#onStopped();
     this.#onFailed(error);
   }
@@ -523,8 +595,9 @@ class WorkerEngine implements Engine {
       Atomics.store(this.#control, Control.STOP, 1);
       this.#commands.put(Command.CANCEL); // wakes an idle worker
       this.#commands.put(0);
-      this.#commands.publish();
+      this.#publish();
     }
+    this.#grammars?.close();
     await this.#stopped;
   }
 

@@ -100,6 +100,7 @@ export class EngineGeneration implements Generation {
   readonly usage: Usage;
   readonly choices: Choice[] = [];
   readonly timing: GenerationTiming = newTiming();
+  accepted: Promise<void> = Promise.resolve();
   readonly #onCancel: (generation: EngineGeneration, reason?: Error) => void;
   readonly #onEnd: (generation: EngineGeneration) => void;
   readonly #maxBacklog: number;

@@ -7,6 +7,7 @@
 import { libraryPath, NativeEngine, NativeLibrary, NativeModel } from "../ffi/mod.ts";
 import { Descriptor } from "./descriptor.ts";
 import { BlockPager } from "./kv/mod.ts";
+import { type BoardMemory, MaskClient } from "./grammar/board.ts";
 import { EngineLoop, type LoopSink } from "./loop.ts";
 import type { ModelTables } from "./model/folder.ts";
 import { type EngineSizes, fitToMemory } from "./options.ts";
@@ -32,6 +33,7 @@ export class EngineHost implements Disposable {
     sink: LoopSink,
     library?: string,
     metrics?: LoopMetrics,
+    board?: BoardMemory,
   ) {
     using undo = new DisposableStack();
     this.library = undo.use(new NativeLibrary(libraryPath("cpu", library)));
@@ -40,8 +42,9 @@ export class EngineHost implements Disposable {
     this.sizes = sizes;
     this.engine = undo.use(this.model.createEngine(sizes.native));
     this.pager = new BlockPager(sizes.pager);
-    this.scheduler = new Scheduler(this.pager, sizes.scheduler);
-    this.descriptor = new Descriptor(this.engine.info, sizes.native);
+    const masks = board === undefined ? null : new MaskClient(board);
+    this.scheduler = new Scheduler(this.pager, sizes.scheduler, masks);
+    this.descriptor = new Descriptor(this.engine.info, sizes.native, masks);
     this.loop = new EngineLoop({
       engine: this.engine,
       pager: this.pager,
@@ -51,6 +54,7 @@ export class EngineHost implements Disposable {
       slots: sizes.native.slots,
       inFlight: sizes.inFlight,
       metrics,
+      masks,
     });
     undo.move();
   }

@@ -8,6 +8,7 @@
  */
 import { KVRM, type NativeEngine, RESULT_HEADER, ROW_RESULT, SLOT_RESULT, TOP } from "../ffi/mod.ts";
 import { Descriptor } from "./descriptor.ts";
+import type { MaskClient } from "./grammar/board.ts";
 import type { BlockPager } from "./kv/mod.ts";
 import { type Scheduler, StepPlan } from "./scheduler.ts";
 import { type Sequence, State } from "./sequence.ts";
@@ -79,6 +80,8 @@ export interface LoopParts {
   inFlight?: number;
   /** Where to measure into. Default: nowhere. */
   metrics?: LoopMetrics | undefined;
+  /** Where the masks of sequences with a grammar come from. Default: there are none. */
+  masks?: MaskClient | null;
 }
 
 /** One engine's loop; whoever owns it calls {@link EngineLoop.turn} again and again. */
@@ -98,6 +101,7 @@ export class EngineLoop {
   readonly #onAdmit: (sequence: Sequence) => void;
   readonly #inFlight: number;
   readonly #metrics: LoopMetrics | null;
+  readonly #masks: MaskClient | null;
   /** The pager's counts as of the last step. */
   #groupsBefore = 0;
   #groupsAfter = 0;
@@ -122,6 +126,7 @@ export class EngineLoop {
     this.#sink = parts.sink;
     this.#inFlight = parts.inFlight ?? 2;
     this.#metrics = parts.metrics ?? null;
+    this.#masks = parts.masks ?? null;
     this.#scheduler.onPreempt = (sequence) => this.#sink.preempted?.(sequence);
     for (let i = 0; i < this.#inFlight; i++) this.#plans.push(new StepPlan(parts.slots));
     const info = parts.engine.info;
@@ -170,7 +175,11 @@ export class EngineLoop {
     const inFlight = this.#committed - this.#completed;
     // With one step in flight and a next one just planned behind it, wait; with only a first one
     // committed, go round again and plan behind it.
-    if (inFlight === 0) return false;
+    if (inFlight === 0) {
+      // Somebody waits for a mask: it comes, or a command does.
+      if (this.#scheduler.running.length > 0) this.#masks?.wait(timeoutUs / 1000);
+      return false;
+    }
     if (committed && inFlight < this.#inFlight) return true;
     if (!this.#engine.wait(timeoutUs, this.#result)) return committed;
     this.#completed++;
@@ -260,6 +269,7 @@ export class EngineLoop {
     const token = this.#tops.u32[at + SLOT_RESULT.token]! | 0;
     sequence.tokens[sequence.length++] = token;
     this.stats.generatedTokens++;
+    if (sequence.grammar > 0) this.#tell(sequence);
     const finish = sequence.stopsAt(token)
       ? Finish.STOP
       : sequence.generated === sequence.maxTokens
@@ -276,6 +286,12 @@ export class EngineLoop {
     );
     if (sequence.state === State.RUNNING) this.#publish(sequence);
     if (finish !== Finish.NONE) this.#scheduler.finish(sequence, this.#committed);
+  }
+
+  /** The sooner the grammar worker knows a token, the sooner the next mask is there. */
+  #tell(sequence: Sequence): void {
+    const goesOn = sequence.state === State.RUNNING && sequence.generated < sequence.maxTokens;
+    if (goesOn) this.#masks!.tell(sequence);
   }
 
   #applyRows(plan: StepPlan): void {

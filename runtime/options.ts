@@ -42,6 +42,8 @@ export interface EngineOptions {
   inFlight?: 1 | 2;
   /** Whether prompts reuse the KV of equal prefixes. Default true. */
   prefixCache?: boolean;
+  /** Whether requests may have constraints, which need room for masks in the descriptor. Default true. */
+  structuredOutput?: boolean;
   /** The native library. Default: the build beside this program. */
   libraryPath?: string;
   /** Steps compute nothing: for measuring everything around them. */
@@ -142,7 +144,7 @@ export function engineSizes(options: EngineOptions, tables: ModelTables, modelDt
       maxSegments: slots,
       maxMoves,
       maxEdits: EDITS_PER_STEP,
-      maskRows: 0,
+      maskRows: options.structuredOutput === false || options.noop ? 0 : slots,
       hostBlocks: 0,
       kvDtype: DTYPES.indexOf(kvDtype),
       threads,

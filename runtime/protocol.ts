@@ -39,7 +39,7 @@ export interface Submission extends Omit<SequenceOptions, "parent"> {
   parent: number;
 }
 
-const SUBMIT_WORDS = 19;
+const SUBMIT_WORDS = 20;
 
 /** Words that a submission takes on the ring. */
 export function submitWords(submission: Submission): number {
@@ -68,6 +68,7 @@ export function putSubmit(ring: Ring, submission: Submission): void {
   ring.put(submission.promptLogprobs);
   ring.put(submission.priority);
   ring.put(submission.parent);
+  ring.put(submission.grammar);
   for (const token of submission.stopTokens) ring.put(token);
   for (const token of submission.biasTokens) ring.put(token);
   for (const bias of submission.biasValues) ring.putFloat(bias);
@@ -94,6 +95,7 @@ export function takeSubmit(ring: Ring, parentOf: (id: number) => Sequence | null
   const promptLogprobs = ring.take();
   const priority = ring.take();
   const parent = parentOf(ring.take());
+  const grammar = ring.take();
   const stopTokens = new Int32Array(stopCount);
   for (let i = 0; i < stopCount; i++) stopTokens[i] = ring.take();
   const biasTokens = new Int32Array(biasCount);
@@ -121,6 +123,7 @@ export function takeSubmit(ring: Ring, parentOf: (id: number) => Sequence | null
     promptLogprobs,
     priority,
     parent,
+    grammar,
     stopTokens,
   });
 }

@@ -64,6 +64,7 @@ export function checkRequest(
     promptLogprobs: optionalCount("prompt_logprobs", request.promptLogprobs),
     priority: integer("priority", request.priority ?? 0, -(2 ** 31), 2 ** 31 - 1),
     stopTokens: Int32Array.from(stopTokens),
+    grammar: 0,
   };
   return {
     n,

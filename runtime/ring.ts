@@ -70,6 +70,11 @@ export class Ring {
 
   // ---- consumer
 
+  /** Goes on where another consumer, which is gone, released last. */
+  resume(): void {
+    this.#cursor = Atomics.load(this.#control, HEAD) >>> 0;
+  }
+
   /** Words that can be taken. */
   get available(): number {
     return (Atomics.load(this.#control, TAIL) - this.#cursor) >>> 0;

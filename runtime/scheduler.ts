@@ -5,6 +5,7 @@
  *
  * @module
  */
+import type { MaskClient } from "./grammar/board.ts";
 import type { BlockMap, BlockPager } from "./kv/mod.ts";
 import { type Sequence, State } from "./sequence.ts";
 
@@ -76,6 +77,8 @@ export class Scheduler {
   readonly #pager: BlockPager;
   readonly #options: SchedulerOptions;
   readonly #freeSlots: Int32Array;
+  /** Where the masks of sequences with a grammar come from; null where there is no such sequence. */
+  readonly #masks: MaskClient | null;
   #freeCount: number;
   #arrivals = 0;
   /** Waiting to run, best first. */
@@ -95,8 +98,9 @@ export class Scheduler {
   /** Edits per step at most, 1 or more; may be changed between steps. */
   editLimit: number;
 
-  constructor(pager: BlockPager, options: SchedulerOptions) {
+  constructor(pager: BlockPager, options: SchedulerOptions, masks: MaskClient | null = null) {
     this.#pager = pager;
+    this.#masks = masks;
     this.#options = options;
     this.#freeSlots = new Int32Array(options.slots);
     for (let i = 0; i < options.slots; i++) this.#freeSlots[i] = options.slots - 1 - i;
@@ -124,6 +128,7 @@ export class Scheduler {
     } else if (sequence.state === State.WAITING) {
       remove(this.waiting, sequence);
     }
+    if (sequence.grammar > 0) this.#masks!.close(sequence);
     sequence.state = State.FINISHED;
   }
 
@@ -144,6 +149,7 @@ export class Scheduler {
   /** Fills `plan` for step `step`; `plan.empty` when nobody can run. `onAdmit` hears of new runners. */
   plan(plan: StepPlan, step: number, onAdmit: (sequence: Sequence) => void): void {
     plan.clear(step);
+    this.#masks?.begin();
     this.#planRunning(plan, step);
     this.#planWaiting(plan, step, onAdmit);
     if (plan.tokenCount > 0) {
@@ -243,9 +249,11 @@ export class Scheduler {
     this.maps[sequence.slot] = null;
     sequence.map = null;
     sequence.slot = -1;
+    sequence.maskSlot = -1;
   }
 
   #planDecode(plan: StepPlan, sequence: Sequence): boolean {
+    if (!this.#maySample(sequence)) return true; // until its mask is there
     const position = sequence.scheduled;
     const map = sequence.map!;
     if (!this.#pager.ensure(map, position + 1, position)) return false;
@@ -261,8 +269,9 @@ export class Scheduler {
     const position = sequence.scheduled;
     const left = sequence.length - position;
     let count = Math.min(left, this.#room(plan));
-    // Without all its edits it may not sample: the last token stays behind, to become a row of its own.
-    if (!this.#planEdits(plan, sequence) && count === left) count--;
+    // Without all its edits, or its mask, it may not sample: the last token stays behind, to become a row of its own.
+    const ready = this.#planEdits(plan, sequence) && this.#maySample(sequence);
+    if (!ready && count === left && sequence.maxTokens > 0) count--;
     if (!this.#pager.ensure(sequence.map!, position + count, position)) return;
     this.#passWindow(sequence, position);
     const i = plan.segmentCount++;
@@ -272,6 +281,11 @@ export class Scheduler {
     plan.segmentPositions[i] = position;
     plan.segmentCounts[i] = count;
     plan.tokenCount += count;
+  }
+
+  /** Whether the sequence has no grammar, or its mask is there. Asking for it has it made. */
+  #maySample(sequence: Sequence): boolean {
+    return sequence.grammar === 0 || this.#masks!.ready(sequence);
   }
 
   /** Lets the step send what it can of the sequence's edits; whether they are all in with it. */

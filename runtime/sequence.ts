@@ -36,6 +36,8 @@ export interface SequenceOptions {
   promptLogprobs: number;
   /** Token ids that end the sequence. */
   stopTokens: Int32Array;
+  /** Id of the grammar that its answer has to follow; 0: none. */
+  grammar: number;
   priority: number;
   /** The first choice of the same request, whose prompt blocks this one shares. */
   parent: Sequence | null;
@@ -60,6 +62,7 @@ export class Sequence {
   readonly logprobs: number;
   readonly promptLogprobs: number;
   readonly stopTokens: Int32Array;
+  readonly grammar: number;
   readonly priority: number;
   /** What it wants of its slot's token state, or null when its logits stay as they are. */
   readonly adjustment: Adjustment | null;
@@ -78,6 +81,12 @@ export class Sequence {
   cachedTokens = -1;
   /** Order of arrival. */
   arrival = 0;
+  /** Tokens of the answer that the grammar worker was told of, -1 before the first time. */
+  told = -1;
+  /** Which worker, for which slot (-1: none), and which mask will take all of them into account. */
+  maskEpoch = 0;
+  maskSlot = -1;
+  maskVersion = 0;
 
   constructor(options: SequenceOptions) {
     this.id = options.id;
@@ -99,6 +108,7 @@ export class Sequence {
     this.logprobs = options.logprobs;
     this.promptLogprobs = options.promptLogprobs;
     this.stopTokens = options.stopTokens;
+    this.grammar = options.grammar;
     this.priority = options.priority;
     this.parent = options.parent;
   }

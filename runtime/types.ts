@@ -62,6 +62,34 @@ export interface ChatOptions {
   variables?: Readonly<Record<string, unknown>>;
 }
 
+/**
+ * What the text of an answer has to be: the sampler is left only those tokens with which it still can become so.
+ * The answer ends when it is whole, unless its length ends it before.
+ */
+export type Constraint =
+  /** A JSON object. */
+  | { type: "json" }
+  /** JSON that is valid under a schema. What cannot be held to is refused, and never passed over. */
+  | { type: "jsonSchema"; schema: unknown }
+  /** A text that a regular expression matches as a whole. */
+  | { type: "regex"; pattern: string }
+  /** One of these texts. */
+  | { type: "choice"; choices: readonly string[] }
+  /** A grammar in XGrammar's EBNF (that of the GBNF family), whose first rule is `root`. */
+  | { type: "grammar"; ebnf: string }
+  /** Exactly this text. */
+  | { type: "literal"; text: string }
+  /** One after another. */
+  | { type: "sequence"; parts: readonly Constraint[] }
+  /** One of them. */
+  | { type: "either"; options: readonly Constraint[] }
+  /** The same again and again; `least` is 0 by default, `most` without end. */
+  | { type: "repeat"; part: Constraint; least?: number; most?: number }
+  /** Any text up to this one, which is part of it. */
+  | { type: "until"; text: string }
+  /** Any text; where it has a trigger, that one's constraint follows. */
+  | { type: "dispatch"; tags: readonly { trigger: string; then: Constraint }[] };
+
 /** A request. Give `prompt` or `messages`. */
 export interface GenerateRequest {
   /** Text (encoded with the model's special tokens, such as BOS) or token ids (taken as they are). */
@@ -82,6 +110,10 @@ export interface GenerateRequest {
   ignoreEos?: boolean;
   /** Leave special tokens, such as markers of turns, out of the text. Default true. */
   skipSpecialTokens?: boolean;
+  /** What the answer's text has to be. Default: anything. */
+  constraint?: Constraint;
+  /** The caller's name of the field that `constraint` comes from, for errors. Default "constraint". */
+  constraintParam?: string;
   /** Choices for the prompt, 1 to 128. Default 1. Choice i samples with seed + i. */
   n?: number;
   /** Report each token's log probability and this many alternatives, 0 to 20. Default: none at all. */
@@ -139,6 +171,11 @@ export interface GenerateChunk {
 export interface Generation extends AsyncIterable<GenerateChunk> {
   /** The encoded prompt. */
   readonly promptTokenIds: readonly number[];
+  /**
+   * Resolves once the request is queued, before the first chunk. Rejects with an {@link InvalidRequestError}, as
+   * iterating then does, when the grammar engine refuses the constraint: that takes longer than the call.
+   */
+  readonly accepted?: Promise<void>;
   /** Resolves before the first chunk: one entry per prompt token (null for the first) if asked for. */
   readonly promptLogprobs: Promise<readonly (TokenLogprob | null)[] | null>;
   /** Counts so far; final once iteration ends. completionTokens is over all choices. */

@@ -8,6 +8,7 @@
 /// <reference lib="deno.worker" />
 import { setImmediate } from "node:timers";
 import { NativeError } from "../ffi/mod.ts";
+import type { BoardMemory } from "./grammar/board.ts";
 import { EngineHost } from "./host.ts";
 import { MOVE_BUDGET_BLOCKS } from "./kv/mod.ts";
 import type { ModelTables } from "./model/folder.ts";
@@ -28,6 +29,8 @@ export interface WorkerStart {
   stats: SharedArrayBuffer;
   /** Of a {@link LoopMetrics} with as many shapes as the engine has. */
   metrics: SharedArrayBuffer;
+  /** What masks go through; null where no request has a constraint. */
+  board: BoardMemory | null;
 }
 
 /** Messages from the worker: it is ready, could not start, broke down, or has stopped. */
@@ -72,7 +75,14 @@ class EngineWorker {
       () => this.#waitForReader(),
       (sequence) => this.#sequences.delete(sequence.id),
     );
-    this.#host = new EngineHost(start.tables, start.sizes, this.#sink, start.libraryPath, this.#metrics);
+    this.#host = new EngineHost(
+      start.tables,
+      start.sizes,
+      this.#sink,
+      start.libraryPath,
+      this.#metrics,
+      start.board ?? undefined,
+    );
   }
 
   get ready(): WorkerMessage {

@@ -4,6 +4,7 @@
  * @module
  */
 import { UNADJUSTED } from "../runtime/adjustment.ts";
+import type { BoardMemory } from "../runtime/grammar/board.ts";
 import { EngineHost } from "../runtime/host.ts";
 import type { LoopSink, Tops } from "../runtime/loop.ts";
 import type { ModelTables } from "../runtime/model/folder.ts";
@@ -79,11 +80,20 @@ export class Bench implements Disposable {
   readonly sizes: EngineSizes;
   #nextId = 1;
 
-  /** @param extraMaps block maps beyond the slots', with slot numbers behind theirs: to hold blocks with */
-  constructor(tables: ModelTables, dtype: string, options: Omit<EngineOptions, "model">, extraMaps = 0) {
+  /**
+   * @param extraMaps block maps beyond the slots', with slot numbers behind theirs: to hold blocks with
+   * @param board where masks of sequences with a grammar come from
+   */
+  constructor(
+    tables: ModelTables,
+    dtype: string,
+    options: Omit<EngineOptions, "model">,
+    extraMaps = 0,
+    board?: BoardMemory,
+  ) {
     this.sizes = engineSizes({ model: "", ...options }, tables, dtype);
     this.sizes.pager.slots += extraMaps;
-    this.host = new EngineHost(tables, this.sizes, this.sink, options.libraryPath);
+    this.host = new EngineHost(tables, this.sizes, this.sink, options.libraryPath, undefined, board);
   }
 
   /** A sequence with defaults: greedy, all logprobs, no stop tokens. */
@@ -102,6 +112,7 @@ export class Bench implements Disposable {
       logprobs: 1,
       promptLogprobs: 0,
       stopTokens: new Int32Array(0),
+      grammar: 0,
       priority: 0,
       parent: null,
       ...options,
