@@ -108,13 +108,21 @@ struct FeatureRow {
   bool valid;
 };
 
+// v, of which the compiler knows nothing: what is made of it within a loop is not kept in registers around it.
+KVRM_HD uint32_t Opaque(uint32_t v) {
+#ifdef __CUDA_ARCH__
+  asm volatile("" : "+r"(v));
+#endif
+  return v;
+}
+
 // The weight's row of feature f of a tile of `features`. Tiles of Q, K and V are made of pairs that RoPE
 // rotates together, the first elements in the lower half of the tile, the second in the upper.
 KVRM_HD FeatureRow RowOfFeature(const GemmArgs& args, uint32_t tile, uint32_t features, uint32_t f) {
   uint32_t row = tile * features + f;
   bool valid = f < features && row < args.n;
   if (args.output == GemmOutput::kQkv) {
-    const uint32_t pairs = features / 2, half = args.head_dim / 2, upper = f < pairs ? 0 : 1;
+    const uint32_t pairs = features / 2, half = Opaque(args.head_dim / 2), upper = f < pairs ? 0 : 1;
     const uint32_t pair = tile * pairs + f - upper * pairs;
     row = pair / half * args.head_dim + upper * half + pair % half;
     valid = f < features && pair < args.n / 2;

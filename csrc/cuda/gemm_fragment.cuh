@@ -125,6 +125,12 @@ struct Format {
   static constexpr uint32_t kPieceChunks = kPiece / kChunk;  // of a piece
 };
 inline constexpr uint32_t kChunkBytes = 64;  // of a row
+inline constexpr uint32_t kChunkUnits = 4;   // of 16 bytes
+
+// Weights are addressed by units of 16 bytes: 32 bits reach them all.
+__device__ __forceinline__ const uint8_t* UnitAt(const uint8_t* base, uint32_t unit) {
+  return base + uint64_t{unit} * 16;
+}
 
 // A lane's eight elements of one slab of a chunk.
 template <WeightType kType, class T>

@@ -28,13 +28,14 @@ __global__ void __launch_bounds__(kGemmThreads, 2) SmallKernel(GemmArgs args) {
   const uint32_t units = args.stream_features / kUnitFeatures * args.pieces;
   if (streams && has_tile) {
     first = FirstUnit<kType>(args);
-    KVRM_UNROLL
-    for (uint32_t i = 0; i < StreamWeights<kType>::kDepth; ++i) {
-      if (streams_always) {
-        weights.Load(args, first, i, !first.Done(units));
-      } else if (!first.Done(units) && first.chunk + i < first.end) {
-        PrefetchL2(UnitAt(args.weight, first.low + i * kChunkUnits));
-        PrefetchL2(UnitAt(args.weight, first.high + i * kChunkUnits));
+    if (streams_always) {
+      weights.LoadFirst(args, first, !first.Done(units));
+    } else {
+      KVRM_UNROLL
+      for (uint32_t i = 0; i < StreamWeights<kType>::kDepth; i += 2) {
+        if (first.Done(units) || first.chunk + i >= first.end) continue;
+        PrefetchL2(UnitAt(args.weight, first.low) + i * kChunkBytes);
+        PrefetchL2(UnitAt(args.weight, first.high) + i * kChunkBytes);
       }
     }
   }
@@ -43,10 +44,7 @@ __global__ void __launch_bounds__(kGemmThreads, 2) SmallKernel(GemmArgs args) {
   SumTile tile;
   if (streams && rows <= kStreamRows) {
     if (!has_tile || rows == 0) return;
-    if (!streams_always) {
-      KVRM_UNROLL
-      for (uint32_t i = 0; i < StreamWeights<kType>::kDepth; ++i) weights.Load(args, first, i, !first.Done(units));
-    }
+    if (!streams_always) weights.LoadFirst(args, first, !first.Done(units));
     tile = rows <= 8 ? StreamTile<kType, T, 1>(args, rows, first, weights, DynamicShared<float>())
                      : StreamTile<kType, T, 2>(args, rows, first, weights, DynamicShared<float>());
   } else {

@@ -71,30 +71,32 @@ struct StageCopies {
   using Tile = TileFormat<kType, kTileRows>;
   static constexpr uint32_t kWeightStep = kGemmThreads / Tile::kWeightUnits;  // rows
   static constexpr uint32_t kInputStep = kGemmThreads / Tile::kInputUnits;
-  const uint8_t* weight[kTileFeatures / kWeightStep];
+  uint32_t weight[kTileFeatures / kWeightStep];  // first units of rows
   const uint8_t* input;
-  uint32_t row_bytes;
   bool in_use[kTileFeatures / kWeightStep];
 
   __device__ __forceinline__ void Start(const GemmArgs& args, const TilePart& at) {
-    row_bytes = static_cast<uint32_t>(WeightRowBytes(kType, args.k));
     KVRM_UNROLL
     for (uint32_t i = 0; i < kTileFeatures / kWeightStep; ++i) {
       const uint32_t f = at.part * kTileFeatures + threadIdx.x / Tile::kWeightUnits + i * kWeightStep;
       const FeatureRow row = RowOfFeature(args, at.tile, args.tile_features, f);
-      weight[i] = args.weight + row.row * uint64_t{row_bytes};
+      weight[i] = row.row * RowUnits(args);
       in_use[i] = row.valid;
     }
     input = args.x + 2 * uint64_t{at.row_first} * args.k;
   }
 
-  __device__ __forceinline__ void LoadWeights(uint8_t* stage, uint32_t step) const {
-    const uint32_t unit = threadIdx.x % Tile::kWeightUnits, byte = (step * Tile::kWeightUnits + unit) * 16;
+  static __device__ __forceinline__ uint32_t RowUnits(const GemmArgs& args) {
+    return static_cast<uint32_t>(WeightRowBytes(kType, args.k) / 16);
+  }
+
+  __device__ __forceinline__ void LoadWeights(uint8_t* stage, const GemmArgs& args, uint32_t step) const {
+    const uint32_t unit = threadIdx.x % Tile::kWeightUnits, of_row = step * Tile::kWeightUnits + unit;
     KVRM_UNROLL
     for (uint32_t i = 0; i < kTileFeatures / kWeightStep; ++i) {
-      const bool valid = in_use[i] && byte < row_bytes;
+      const bool valid = in_use[i] && of_row < RowUnits(args);
       CpAsync16(stage + Tile::WeightAt(threadIdx.x / Tile::kWeightUnits + i * kWeightStep, unit),
-                weight[i] + (valid ? byte : 0), valid);
+                UnitAt(args.weight, weight[i] + (valid ? of_row : 0)), valid);
     }
   }
 
@@ -113,14 +115,16 @@ struct StageCopies {
 template <uint32_t kRowTiles>
 using WarpSums = float[2][kRowTiles][4];
 
-// kSlabs slabs of one chunk of a stage.
-template <WeightType kType, class T, uint32_t kTileRows>
-__device__ __forceinline__ void MultiplyChunk(const uint8_t* stage, uint32_t chunk, uint32_t slabs, uint32_t row_tiles,
+// One chunk of a stage; whole: all of its slabs are within k, else the first `slabs` are.
+template <WeightType kType, class T, uint32_t kTileRows, bool kWhole>
+__device__ __forceinline__ void MultiplyChunk(const uint8_t* stage, uint32_t chunk, uint32_t slabs,
                                               WarpSums<TileFormat<kType, kTileRows>::kRowTiles>& sums) {
   using Tile = TileFormat<kType, kTileRows>;
   using F = Format<kType>;
   const uint32_t warp = threadIdx.x / 32, g = threadIdx.x % 32 / 4, t = threadIdx.x % 4;
-  const uint32_t feature = warp % 4 * 32 + g, row = warp / 4 * Tile::kWarpRows + g;
+  // Other rows and units of the lane are at constant distances from these, but for one bit.
+  const uint32_t weight_lane = Tile::WeightAt(warp % 4 * 32 + g, t);
+  const uint32_t input_lane = Tile::InputAt(warp / 4 * Tile::kWarpRows + g, t);
   // INT4 has twice the sums; it reads x twice rather than keep two operands of weights.
   constexpr uint32_t kTogether = kType == WeightType::kInt4 ? 1 : 2;
   KVRM_UNROLL
@@ -128,11 +132,13 @@ __device__ __forceinline__ void MultiplyChunk(const uint8_t* stage, uint32_t chu
     uint4 weight[kTogether][2];
     KVRM_UNROLL
     for (uint32_t i = 0; i < 2 * kTogether; ++i) {
-      weight[i / 2][i % 2] = LoadShared128(stage + Tile::WeightAt(feature + 16 * first + 8 * i, chunk * 4 + t));
+      weight[i / 2][i % 2] =
+          LoadShared128(stage + (weight_lane ^ chunk * 64) + (16 * first + 8 * i) * Tile::kWeightUnits * 16);
     }
     KVRM_UNROLL
     for (uint32_t s = 0; s < F::kSlabs; ++s) {
-      if (s >= slabs) continue;
+      if (!kWhole && s >= slabs) continue;
+      const uint32_t unit = (chunk * F::kSlabs + s) * 4;
       uint32_t low[kTogether][4], high[kTogether][4];
       KVRM_UNROLL
       for (uint32_t m = 0; m < kTogether; ++m) {
@@ -141,8 +147,8 @@ __device__ __forceinline__ void MultiplyChunk(const uint8_t* stage, uint32_t chu
       }
       KVRM_UNROLL
       for (uint32_t j = 0; j < Tile::kRowTiles; ++j) {
-        if (j >= row_tiles) continue;
-        const uint4 x = LoadShared128(stage + Tile::InputAt(row + 8 * j, (chunk * F::kSlabs + s) * 4 + t));
+        const uint4 x =
+            LoadShared128(stage + (input_lane ^ unit % 8 * 16) + unit / 8 * 128 + 8 * j * Tile::kInputUnits * 16);
         KVRM_UNROLL
         for (uint32_t m = 0; m < kTogether; ++m) MultiplySlab<T>(sums[first + m][j], low[m], high[m], x);
       }
@@ -150,21 +156,23 @@ __device__ __forceinline__ void MultiplyChunk(const uint8_t* stage, uint32_t chu
   }
 }
 
-// Calls store(feature, row, sum) for each of the warp's sums and makes them zero.
+// Calls store(place, sum) for each of the warp's sums, its place in a matrix [row][stride], and makes them zero.
 template <uint32_t kTileRows, uint32_t kRowTiles, class Store>
-__device__ __forceinline__ void EachSum(WarpSums<kRowTiles>& sums, uint32_t row_tiles, const Store& store) {
+__device__ __forceinline__ void EachSum(WarpSums<kRowTiles>& sums, uint32_t row_tiles, float* matrix, uint32_t stride,
+                                        const Store& store) {
   const uint32_t warp = threadIdx.x / 32, g = threadIdx.x % 32 / 4, t = threadIdx.x % 4;
+  stride = Opaque(stride);  // or addresses would fill the registers of the whole loop
+  float* lane = matrix + (warp / 4 * (kTileRows / 2) + 2 * t) * stride + warp % 4 * 32 + g;
   KVRM_UNROLL
-  for (uint32_t m = 0; m < 2; ++m) {
+  for (uint32_t j = 0; j < kRowTiles; ++j) {
     KVRM_UNROLL
-    for (uint32_t j = 0; j < kRowTiles; ++j) {
+    for (uint32_t c = 0; c < 2; ++c) {
+      float* row = lane + (8 * j + c) * stride;
       KVRM_UNROLL
-      for (uint32_t c = 0; c < 4; ++c) {
-        if (j < row_tiles) {
-          store(warp % 4 * 32 + 16 * m + c / 2 * 8 + g, warp / 4 * (kTileRows / 2) + 8 * j + 2 * t + c % 2,
-                sums[m][j][c]);
-        }
-        sums[m][j][c] = 0;
+      for (uint32_t i = 0; i < 4; ++i) {
+        float& sum = sums[i / 2][j][i % 2 * 2 + c];
+        if (j < row_tiles) store(row[8 * i], sum);
+        sum = 0;
       }
     }
   }
@@ -237,7 +245,7 @@ __device__ __forceinline__ SumTile TiledBody(const GemmArgs& args, const TilePar
   const auto load = [&](uint32_t step) {
     if (step < step_end) {
       uint8_t* stage = shared + step % Tile::kStages * Tile::kStageBytes;
-      copies.LoadWeights(stage, step);
+      copies.LoadWeights(stage, args, step);
       copies.LoadInput(stage, args, at.rows, step);
     }
     CpAsyncCommit();
@@ -261,25 +269,28 @@ __device__ __forceinline__ SumTile TiledBody(const GemmArgs& args, const TilePar
     __syncthreads();
     load(step + Tile::kStages - 1);
     const uint8_t* stage = shared + step % Tile::kStages * Tile::kStageBytes;
-    float scale[2][2];
-    if constexpr (kType == WeightType::kInt4) {
+    auto& to = kType == WeightType::kInt4 ? group : sums;
+    const uint32_t left = slabs - step * (Tile::kK / kSlab);  // of the row
+    if (row_tiles == 0) {
+      // The warp has no rows.
+    } else if (left >= Tile::kK / kSlab) {
       KVRM_UNROLL
-      for (uint32_t i = 0; i < 4; ++i) scale[i / 2][i % 2] = args.scales[scales[i / 2][i % 2] + step];
-    }
-    KVRM_UNROLL
-    for (uint32_t c = 0; c < Tile::kChunks; ++c) {
-      const uint32_t first = (step * Tile::kChunks + c) * F::kSlabs;
-      const uint32_t left = first < slabs ? slabs - first : 0;
-      MultiplyChunk<kType, T, kTileRows>(stage, c, left, row_tiles, kType == WeightType::kInt4 ? group : sums);
+      for (uint32_t c = 0; c < Tile::kChunks; ++c) MultiplyChunk<kType, T, kTileRows, true>(stage, c, F::kSlabs, to);
+    } else {
+      KVRM_UNROLL
+      for (uint32_t c = 0; c < Tile::kChunks; ++c) {
+        if (c * F::kSlabs < left) MultiplyChunk<kType, T, kTileRows, false>(stage, c, left - c * F::kSlabs, to);
+      }
     }
     if constexpr (kType == WeightType::kInt4) {
       KVRM_UNROLL
       for (uint32_t m = 0; m < 2; ++m) {
+        const float low = args.scales[scales[m][0] + step], high = args.scales[scales[m][1] + step];
         KVRM_UNROLL
         for (uint32_t j = 0; j < Tile::kRowTiles; ++j) {
           KVRM_UNROLL
           for (uint32_t c = 0; c < 4; ++c) {
-            sums[m][j][c] = Fma(group[m][j][c], scale[m][c / 2], sums[m][j][c]);
+            sums[m][j][c] = Fma(group[m][j][c], c < 2 ? low : high, sums[m][j][c]);
             group[m][j][c] = 0;
           }
         }
@@ -289,16 +300,13 @@ __device__ __forceinline__ SumTile TiledBody(const GemmArgs& args, const TilePar
     const uint32_t piece = step / Tile::kPieceSteps;
     if (alone) {
       const bool start = piece == 0;
-      EachSum<kTileRows, Tile::kRowTiles>(sums, row_tiles, [&](uint32_t f, uint32_t r, float sum) {
-        float& total = tile[r * stride + f];
-        total = start ? sum : Add(total, sum);
-      });
+      EachSum<kTileRows, Tile::kRowTiles>(sums, row_tiles, tile, stride,
+                                          [&](float& total, float sum) { total = start ? sum : Add(total, sum); });
     } else {
       const uint32_t columns = args.join * kTileFeatures, index = at.row_tile * args.tiles + at.tile;
       float* to =
           args.partial + (uint64_t{index} * args.pieces + piece) * kTileRows * columns + at.part * kTileFeatures;
-      EachSum<kTileRows, Tile::kRowTiles>(sums, row_tiles,
-                                          [&](uint32_t f, uint32_t r, float sum) { to[r * columns + f] = sum; });
+      EachSum<kTileRows, Tile::kRowTiles>(sums, row_tiles, to, columns, [](float& place, float sum) { place = sum; });
     }
   }
   uint32_t rows = at.rows;
