@@ -26,7 +26,7 @@ const needed = { ignore: CANNOT_CHAT };
 const messages = [{ role: "user", content: "Hello" }];
 const body = { messages, max_tokens: 8, temperature: 0 };
 
-Deno.test("curl gets a chat, whole and streamed", needed, async () => {
+Deno.test("POST /v1/chat/completions answers curl, whole and streamed", needed, async () => {
   const { body: whole, status } = await curl("/v1/chat/completions", ...json(body));
   assertEquals(status, "200");
   const { content } = JSON.parse(whole).choices[0].message;
@@ -37,7 +37,7 @@ Deno.test("curl gets a chat, whole and streamed", needed, async () => {
   assertEquals(deltas.join(""), content);
 });
 
-Deno.test("curl gets named events of a message and of a response", needed, async () => {
+Deno.test("POST /v1/messages and /v1/responses give curl named events", needed, async () => {
   const message = await curl("/v1/messages", "-N", ...json({ ...body, stream: true }));
   const names = (text: string) => text.split("\n").flatMap((line) => /^event: (.*)/.exec(line)?.[1] ?? []);
   assertEquals(names(message.body).slice(0, 3), ["message_start", "ping", "content_block_start"]);
@@ -51,7 +51,7 @@ Deno.test("curl gets named events of a message and of a response", needed, async
   assertMatch(names(response.body).at(-1)!, /^response\.(completed|incomplete)$/);
 });
 
-Deno.test("curl reads the description, the page and an error", needed, async () => {
+Deno.test("GET /openapi.json and /docs answer curl, as errors do", needed, async () => {
   assertEquals(JSON.parse((await curl("/openapi.json")).body).openapi, "3.1.0");
   assertMatch((await curl("/docs")).body, /^<!doctype html>/);
   const { body: error, status } = await curl("/v1/chat/completions", ...json({ messages: [] }));
