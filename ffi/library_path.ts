@@ -13,6 +13,8 @@ export type BackendChoice = "auto" | Backend;
 /** A library to load. */
 export interface ChosenLibrary {
   path: string;
+  /** Whether it is known to run on a GPU, with memory of its own. */
+  gpu: boolean;
   /** Why this one, as a clause: "no GPU is there". */
   reason: string;
 }
@@ -44,13 +46,19 @@ export function chooseLibrary(
     if ("device" in found && choice !== "auto" && found.backend !== choice) {
       throw new Error(`the native library ${named} is for ${found.backend}, wanted one for ${choice}`);
     }
-    return { path: named, reason: "its library was named" };
+    return {
+      path: named,
+      gpu: "device" in found && found.backend === "cuda",
+      reason: "its library was named",
+    };
   }
-  if (choice !== "auto") return { path: built(choice), reason: "it was asked for" };
+  if (choice !== "auto") return { path: built(choice), gpu: choice === "cuda", reason: "it was asked for" };
   const cuda = built("cuda");
   const found = probe(cuda);
-  if ("device" in found && found.device !== "none") return { path: cuda, reason: "a GPU is there" };
-  return { path: built("cpu"), reason: "device" in found ? "no GPU is there" : found.problem };
+  if ("device" in found && found.device !== "none") {
+    return { path: cuda, gpu: true, reason: "a GPU is there" };
+  }
+  return { path: built("cpu"), gpu: false, reason: "device" in found ? "no GPU is there" : found.problem };
 }
 
 /** The libraries that {@link chooseLibrary} may take: what the process needs --allow-ffi for. */

@@ -69,8 +69,8 @@ export async function createEngine(options: EngineOptions): Promise<Engine> {
   const folder = await resolveModel(options.model);
   const model = await loadModelFolder(folder, options.modelId === undefined ? {} : { id: options.modelId });
   phase("configuration and tokenizer read");
-  const sizes = engineSizes(options, model.tables, model.dtype);
   const library = pickLibrary(options);
+  const sizes = engineSizes(options, model.tables, model.dtype, library.gpu);
   const engine = new WorkerEngine(model, sizes, options, library);
   using loading = showLoading(`kvrm: loading ${model.id}`, library.path);
   await engine.started;

@@ -24,12 +24,17 @@ export interface EngineOptions {
   slots?: number;
   /** Tokens per KV block. Default 32. */
   blockTokens?: 16 | 32 | 64;
-  /** KV pool in bytes. Default: what all slots can use, at most 1 GiB and 85 % of the memory that is free. */
+  /**
+   * KV pool in bytes. Default: what all slots can use, at most 85 % of the memory that is free, and on the CPU at
+   * most 1 GiB.
+   */
   kvMemory?: number;
   /** Default: the weights' type. "fp8" on GPUs alone. */
   kvDtype?: KvDtype;
   /** What the weights of the layers and the head become when they are loaded, on GPUs alone. Default: nothing. */
   quantize?: "fp8" | "int8" | "int4";
+  /** Which GPU, as CUDA numbers them. Default 0. */
+  device?: number;
   /** Tokens of prompt and answer. Default: the model's, as far as the KV pool holds one such sequence. */
   maxContext?: number;
   /** Threads of the native library. Default: one per processor. */
@@ -95,7 +100,12 @@ const EDITS_PER_STEP = 1024;
  *
  * @throws {InvalidRequestError} naming the option, the value found and the value wanted
  */
-export function engineSizes(options: EngineOptions, tables: ModelTables, modelDtype: string): EngineSizes {
+export function engineSizes(
+  options: EngineOptions,
+  tables: ModelTables,
+  modelDtype: string,
+  gpu = false,
+): EngineSizes {
   const { config } = tables;
   const kvMode = options.kvMode ?? "kv-rm";
   const slots = integer("slots", options.slots, DEFAULT_SLOTS, 1, 256);
@@ -115,7 +125,8 @@ export function engineSizes(options: EngineOptions, tables: ModelTables, modelDt
   const quantize = options.quantize === undefined
     ? KVRM.QUANTIZE_NONE
     : QUANTIZE[oneOf("quantize", options.quantize, Object.keys(QUANTIZE) as (keyof typeof QUANTIZE)[])];
-  const pool = poolSize(options, slots, blockTokens, blockBytes, config.maxPosition, kvMode);
+  const limited = { ...options, mostKvMemory: gpu ? Infinity : DEFAULT_KV_MEMORY };
+  const pool = poolSize(limited, slots, blockTokens, blockBytes, config.maxPosition, kvMode);
 
   const chunks = [prefillChunk];
   for (let chunk = prefillChunk / 4; chunk >= 16 && chunks.length < 3; chunk /= 4) {
@@ -133,7 +144,7 @@ export function engineSizes(options: EngineOptions, tables: ModelTables, modelDt
     blockBytes,
     inFlight: oneOf("inFlight", options.inFlight ?? 2, [1, 2]),
     open: { kvMemory: options.kvMemory === undefined, maxContext: options.maxContext === undefined },
-    model: { quantize },
+    model: { quantize, device: integer("device", options.device, 0, 0, 1023) },
     native: {
       noop: options.noop ?? false,
       slots,
@@ -204,7 +215,7 @@ function withPool(sizes: EngineSizes, { maxContext, numBlocks }: PoolSize): Engi
 
 /** Context and blocks that fit each other: the pool holds at least one sequence of the full context. */
 function poolSize(
-  options: Pick<EngineOptions, "maxContext" | "kvMemory">,
+  options: Pick<EngineOptions, "maxContext" | "kvMemory"> & { mostKvMemory?: number },
   slots: number,
   blockTokens: number,
   blockBytes: number,
@@ -216,7 +227,7 @@ function poolSize(
   const wanted = options.maxContext ?? maxPosition;
   const perSequence = Math.ceil(wanted / blockTokens);
   const all = perSequence * slots;
-  const memory = options.kvMemory ?? Math.min(all * blockBytes, DEFAULT_KV_MEMORY);
+  const memory = options.kvMemory ?? Math.min(all * blockBytes, options.mostKvMemory ?? Infinity);
   const held = Math.floor(memory / blockBytes);
   if (held >= perSequence * sequences) return { maxContext: wanted, numBlocks: Math.min(held, all) };
   const fits = Math.floor(held / sequences) * blockTokens;

@@ -14,6 +14,7 @@ const built = (cuda: string) => (backend: "cuda" | "cpu") => backend === "cuda" 
 Deno.test("chooseLibrary() takes the backend that was asked for, there or not", () => {
   assertEquals(chooseLibrary("cuda", undefined, built("/nowhere/c.so")), {
     path: "/nowhere/c.so",
+    gpu: true,
     reason: "it was asked for",
   });
   assertEquals(chooseLibrary("cpu", undefined, built("/nowhere/c.so")).path, CPU);
@@ -24,6 +25,7 @@ Deno.test("chooseLibrary() of auto falls back to the CPU and says why", needed, 
   if (!existsSync(missing)) {
     assertEquals(chooseLibrary("auto", undefined, built(missing)), {
       path: CPU,
+      gpu: false,
       reason: "no CUDA library is built",
     });
   }
@@ -31,6 +33,7 @@ Deno.test("chooseLibrary() of auto falls back to the CPU and says why", needed, 
   const forbidden = await Deno.makeTempFile({ suffix: ".so" });
   assertEquals(chooseLibrary("auto", undefined, built(forbidden)), {
     path: CPU,
+    gpu: false,
     reason: `--allow-ffi does not list ${forbidden}`,
   });
   await Deno.remove(forbidden);
@@ -41,13 +44,15 @@ Deno.test("chooseLibrary() of auto takes CUDA where a GPU is there", {
 }, () => {
   assertEquals(chooseLibrary("auto", undefined, built(EMULATOR)), {
     path: EMULATOR,
+    gpu: true,
     reason: "a GPU is there",
   });
 });
 
 Deno.test("chooseLibrary() takes a library that is named, unless it is for another backend", needed, () => {
-  assertEquals(chooseLibrary("auto", CPU), { path: CPU, reason: "its library was named" });
+  assertEquals(chooseLibrary("auto", CPU), { path: CPU, gpu: false, reason: "its library was named" });
   assertEquals(chooseLibrary("cpu", CPU).path, CPU);
+  if (existsSync(EMULATOR)) assertEquals(chooseLibrary("auto", EMULATOR).gpu, true);
   assertThrows(() => chooseLibrary("cuda", CPU), Error, `${CPU} is for cpu, wanted one for cuda`);
 });
 

@@ -46,6 +46,13 @@ Deno.test("engineSizes() hands quantize on as the library's number", () => {
   );
 });
 
+Deno.test("engineSizes() gives all slots their full context on a GPU, and at most 1 GiB on the CPU", () => {
+  const long = { ...tables, config: { ...tables.config, maxPosition: 2 ** 20 } };
+  const blocks = (gpu: boolean) => engineSizes({ model: "", slots: 4 }, long, "bf16", gpu).native.numBlocks;
+  assertEquals(blocks(false), 2 ** 30 / BLOCK);
+  assertEquals(blocks(true), 4 * 2 ** 20 / 32);
+});
+
 Deno.test("fitToMemory() leaves a pool alone that fits, or whose size was asked for", () => {
   const sizes = sizesOf({ slots: 2 });
   assertEquals(sizes.native.numBlocks, 256);
