@@ -125,15 +125,27 @@ export class EventStream {
   }
 }
 
+/** Streams that are done are forgotten when there are so many, though others never cease to come. */
+const MAX_FLUSHED = 1024;
+/** How long streams are flushed before sockets get their turn, in milliseconds. */
+const FLUSH_SLICE_MS = 0.5;
+
 let flushing: EventStream[] = [];
+/** The first of `flushing` that still waits. */
+let next = 0;
 
 function flushSoon(stream: EventStream): void {
   // One macrotask for all streams, after the microtasks in which their writers run.
-  if (flushing.push(stream) === 1) setImmediate(flushAll);
+  if (flushing.push(stream) === 1) setImmediate(flushSome);
 }
 
-function flushAll(): void {
-  const streams = flushing;
-  flushing = [];
-  for (const stream of streams) EventStream.flush(stream);
+/** Those who are not reached in this turn of the event loop gather more text for the next. */
+function flushSome(): void {
+  const end = performance.now() + FLUSH_SLICE_MS;
+  do EventStream.flush(flushing[next++]!); while (next < flushing.length && performance.now() < end);
+  if (next === flushing.length || next >= MAX_FLUSHED) {
+    flushing = flushing.slice(next);
+    next = 0;
+  }
+  if (flushing.length > 0) setImmediate(flushSome);
 }

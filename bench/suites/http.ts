@@ -1,65 +1,31 @@
 /**
  * What the server costs: tokens streamed per second over 64 connections, with a native step that computes
- * nothing; and how the health route answers meanwhile. Server and clients share the machine.
+ * nothing; how the health route answers meanwhile; and the time to the first byte of an idle server. Server
+ * and clients share the machine.
  *
  * @module
  */
 import { quantile, type Report } from "../report.ts";
+import { type BenchServer, startServer } from "./http_server.ts";
 
 const CONNECTIONS = 64;
-const REQUESTS = 10;
+const REQUESTS = 30;
 const TOKENS = 1000;
-const ROOT = `${import.meta.dirname}/../..`;
+const IDLE_REQUESTS = 500;
 
-async function startServer(): Promise<{ address: string; stop: () => Promise<void> }> {
-  const child = new Deno.Command(Deno.execPath(), {
-    args: [
-      "run",
-      "--allow-all",
-      `${ROOT}/server.ts`,
-      "--port=0",
-      "--noop",
-      `--slots=${CONNECTIONS}`,
-      "--log-level=info",
-    ],
-    stdout: "piped",
-    stderr: "inherit",
-  }).spawn();
-  let line = "";
-  const reader = child.stdout.getReader();
-  while (!line.includes("http://")) {
-    const { value, done } = await reader.read();
-    if (done) throw new Error("the server ended before it listened");
-    line += new TextDecoder().decode(value);
-  }
-  void (async () => {
-    while (!(await reader.read()).done);
-  })();
-  const address = /http:\/\/[\w.:]+/.exec(line)![0];
-  return {
-    address,
-    stop: async () => {
-      child.kill("SIGTERM");
-      await child.status;
-    },
-  };
+function ask(address: string, body: Record<string, unknown>): Promise<Response> {
+  return fetch(`${address}/v1/completions`, {
+    method: "POST",
+    headers: { "content-type": "application/json" },
+    body: JSON.stringify({ prompt: "Once upon a time", stream: true, ignore_eos: true, ...body }),
+  });
 }
 
 /** Streams `requests` completions one after another; returns the tokens by their usage, and the events seen. */
 async function client(address: string, requests: number): Promise<{ tokens: number; events: number }> {
   const total = { tokens: 0, events: 0 };
   for (let i = 0; i < requests; i++) {
-    const response = await fetch(`${address}/v1/completions`, {
-      method: "POST",
-      headers: { "content-type": "application/json" },
-      body: JSON.stringify({
-        prompt: "Once upon a time",
-        max_tokens: TOKENS,
-        stream: true,
-        stream_options: { include_usage: true },
-        ignore_eos: true,
-      }),
-    });
+    const response = await ask(address, { max_tokens: TOKENS, stream_options: { include_usage: true } });
     if (!response.ok) throw new Error(`the server answered ${response.status}: ${await response.text()}`);
     let tail = "";
     const decoder = new TextDecoder();
@@ -75,42 +41,85 @@ async function client(address: string, requests: number): Promise<{ tokens: numb
   return total;
 }
 
-async function health(address: string, done: () => boolean, times: number[]): Promise<void> {
-  while (!done()) {
+/** Times of the servers' health routes, in milliseconds, until the result is called. */
+function probe(...addresses: string[]): () => Promise<[number[], number[]]> {
+  const child = new Deno.Command(Deno.execPath(), {
+    args: ["run", "--allow-net", `${import.meta.dirname}/http_probe.ts`, ...addresses],
+    stdin: "piped",
+    stdout: "piped",
+    stderr: "inherit",
+  }).spawn();
+  return async () => {
+    await child.stdin.close();
+    return JSON.parse(new TextDecoder().decode((await child.output()).stdout));
+  };
+}
+
+async function flood({ address }: BenchServer, control: BenchServer): Promise<Report> {
+  await Promise.all(Array.from({ length: 8 }, () => client(address, 4)));
+  const health = probe(address, control.address);
+  const start = performance.now();
+  const totals = await Promise.all(Array.from({ length: CONNECTIONS }, () => client(address, REQUESTS)));
+  const seconds = (performance.now() - start) / 1000;
+  const [times, floor] = await health();
+  const sum = (key: "tokens" | "events") => totals.reduce((total, one) => total + one[key], 0);
+  return {
+    suite: `streaming over ${CONNECTIONS} connections, ${REQUESTS} answers of ${TOKENS} tokens each`,
+    rows: [{
+      "tokens/s": sum("tokens") / seconds,
+      "events/s": sum("events") / seconds,
+      "health p50 ms": quantile(times, 0.5),
+      "health p99 ms": quantile(times, 0.99),
+      "idle p50 ms": quantile(floor, 0.5),
+      "idle p99 ms": quantile(floor, 0.99),
+    }],
+    notes: [
+      "server, engine loop, all clients and the prober, a process of its own, share the machine's cores;",
+      "idle: the health of a second server meanwhile that has nothing to do: what the machine itself adds;",
+      "tokens that are ready together leave in one event",
+    ],
+  };
+}
+
+/** Milliseconds to the first byte of a stream, and of the health route for comparison. */
+async function idle({ address }: BenchServer): Promise<Report> {
+  const streamed: number[] = [], plain: number[] = [];
+  for (let i = 0; i < IDLE_REQUESTS + 50; i++) {
     const start = performance.now();
+    const response = await ask(address, { max_tokens: 1 });
+    const reader = response.body!.getReader();
+    await reader.read();
+    const first = performance.now() - start;
+    while (!(await reader.read()).done);
+    const again = performance.now();
     await (await fetch(`${address}/health`)).text();
-    times.push(performance.now() - start);
-    await new Promise((resolve) => setTimeout(resolve, 20));
+    if (i < 50) continue;
+    streamed.push(first);
+    plain.push(performance.now() - again);
   }
+  const row = (name: string, times: number[]) => ({
+    request: name,
+    "p50 ms": quantile(times, 0.5),
+    "p99 ms": quantile(times, 0.99),
+  });
+  return {
+    suite: "time to the first byte, one request at a time",
+    rows: [
+      row("GET /health, the whole answer", plain),
+      row("POST /v1/completions, first byte", streamed),
+      {
+        request: "difference: queue to first byte",
+        "p50 ms": quantile(streamed, 0.5) - quantile(plain, 0.5),
+        "p99 ms": quantile(streamed, 0.99) - quantile(plain, 0.99),
+      },
+    ],
+    notes: ["both include the client's own work and the way through the socket"],
+  };
 }
 
 /** Runs the suite. */
 export async function run(): Promise<Report[]> {
-  const server = await startServer();
-  try {
-    await Promise.all(Array.from({ length: 8 }, () => client(server.address, 2)));
-    const start = performance.now();
-    const times: number[] = [];
-    let finished = false;
-    const clients = Array.from({ length: CONNECTIONS }, () => client(server.address, REQUESTS));
-    const load = Promise.all(clients).finally(() => finished = true);
-    const [totals] = await Promise.all([load, health(server.address, () => finished, times)]);
-    const seconds = (performance.now() - start) / 1000;
-    const sum = (key: "tokens" | "events") => totals.reduce((total, one) => total + one[key], 0);
-    return [{
-      suite: `streaming over ${CONNECTIONS} connections, ${REQUESTS} answers of ${TOKENS} tokens each`,
-      rows: [{
-        "tokens/s": sum("tokens") / seconds,
-        "events/s": sum("events") / seconds,
-        "health p50 ms": quantile(times, 0.5),
-        "health p99 ms": quantile(times, 0.99),
-      }],
-      notes: [
-        "server, engine loop and all clients share the machine's cores; tokens that are ready together",
-        "leave in one event",
-      ],
-    }];
-  } finally {
-    await server.stop();
-  }
+  await using server = await startServer([`--slots=${CONNECTIONS}`]);
+  await using control = await startServer(["--slots=1", "--max-context=64"]);
+  return [await flood(server, control), await idle(server)];
 }

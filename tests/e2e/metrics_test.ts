@@ -173,7 +173,7 @@ async function bash(script: string, input = ""): Promise<{ success: boolean; out
 
 const { success: promtool } = await bash("command -v promtool");
 
-Deno.test("promtool agrees with the rules, their tests, the configuration and /metrics", {
+Deno.test("GET /metrics and deploy/prometheus please promtool", {
   ignore: CANNOT_RUN || !promtool,
 }, async () => {
   const { text } = await scrape();
