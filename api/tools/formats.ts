@@ -28,7 +28,8 @@ export function knowsTools(template: string): boolean {
 /** The format that a template's text speaks: Hermes' where it says nothing of tools, null where it is unknown. */
 export function toolFormatOf(template: string): ToolFormat | null {
   if (template.includes("[TOOL_CALLS]")) return "mistral";
-  if (template.includes("<tool_call>") && !template.includes("<function=")) return "hermes";
+  const others = ["<function=", "<arg_key>"]; // Qwen3-Coder's and GLM's way to fill the same tag
+  if (template.includes("<tool_call>") && !others.some((mark) => template.includes(mark))) return "hermes";
   if (template.includes("<|python_tag|>")) return "llama3_json";
   if (template.includes("ipython") && template.includes('"parameters"')) return "llama3_json";
   return knowsTools(template) ? null : "hermes";
@@ -108,10 +109,14 @@ function objectOf(json: unknown): unknown {
   }
 }
 
-/** For a template that knows no tools: they are described by the system, and calls and results are text of turns. */
+/**
+ * For a template that knows no tools: they are described by the system (or, where it knows no system either, by the
+ * first of the users), and calls and results are text of turns.
+ */
 export function describeTools(
   messages: readonly ChatMessage[],
   tools: readonly FunctionTool[],
+  teller: "system" | "user" = "system",
 ): ChatMessage[] {
   const out: ChatMessage[] = [];
   let results = false;
@@ -130,9 +135,13 @@ export function describeTools(
   }
   if (tools.length === 0) return out;
   const text = instructions(tools);
-  const first = out[0];
-  if (first?.role === "system") out[0] = { ...first, content: `${first.content}\n\n${text}` };
-  else out.unshift({ role: "system", content: text });
+  const at = out.findIndex(({ role }) => role === teller);
+  const first = out[at];
+  if (first === undefined) out.unshift({ role: teller, content: text });
+  else {
+    const told = teller === "system" ? [first.content, text] : [text, first.content];
+    out[at] = { ...first, content: told.join("\n\n") };
+  }
   return out;
 }
 

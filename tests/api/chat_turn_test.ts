@@ -155,3 +155,33 @@ Deno.test("POST /v1/chat/completions goes on with the last message", async () =>
   await chat({ chat_template_kwargs: { enable_thinking: false } });
   assert(engine.prompts[1]!.endsWith("</think>\n\n"));
 });
+
+const THINKS = "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}" +
+  "{% if add_generation_prompt %}<assistant><think>\n{% endif %}";
+
+Deno.test("POST /v1/chat/completions starts within thoughts that the prompt has opened", async () => {
+  const { chat, engine } = await service(
+    THINKS,
+    (prompt) => prompt.endsWith('"arguments":') ? ' {"city": "Oslo"}}' : "Hm.\n</think>\n\nYes.",
+  );
+  const { message } = await chat({});
+  assertEquals([message.reasoning_content, message.content], ["Hm.", "Yes."]);
+  const cut = await service(THINKS, () => ["Hm, so", "length"]);
+  assertEquals((await cut.chat({})).message.content, "");
+  // A call that is asked for is no thought.
+  const named = { type: "function", function: { name: "weather" } };
+  const called = await chat({ tools, tool_choice: named });
+  assertEquals(called.message.tool_calls[0].function.arguments, '{"city": "Oslo"}');
+  assertStringIncludes(engine.prompts.at(-1)!, "<think>\n\n</think>\n\n<tool_call>");
+});
+
+Deno.test("POST /v1/chat/completions lets the user tell of tools where the template knows no system", async () => {
+  const refuses = "{% if m.role == 'system' %}{{ raise_exception('no system') }}{% endif %}";
+  const template = `{% for m in messages %}${refuses}<{{ m.role }}>{{ m.content }}{% endfor %}`;
+  const { chat, engine, post } = await service(template, () => CALL);
+  const { message } = await chat({ tools });
+  assertEquals(message.tool_calls.length, 1);
+  assertStringIncludes(engine.prompts[0]!, "<user>You may call these functions");
+  const refused = await post({ tools, messages: [{ role: "system", content: "Hi" }, ...messages] });
+  assertEquals(refused.status, 400);
+});

@@ -29,9 +29,11 @@ export interface ScriptedEngine extends Engine {
 const encoder = new TextEncoder();
 const decoder = new TextDecoder();
 
-/** An engine with the chat template of a fixture. A token is a byte; a step makes three. */
+/** An engine with the chat template of a fixture, or one that is given. A token is a byte; a step makes three. */
 export async function scriptedEngine(template: string, script: Script): Promise<ScriptedEngine> {
-  const chat = (await ChatTemplate.fromFolder(join(FIXTURES, "chat", template)))!;
+  const chat = template.includes("{%")
+    ? new ChatTemplate(template)
+    : (await ChatTemplate.fromFolder(join(FIXTURES, "chat", template)))!;
   const prompts: string[] = [];
   const engine = {
     prompts,

@@ -269,6 +269,12 @@ Deno.test("toolFormatOf() knows the templates' formats, Hermes' for those withou
   assertEquals(found, formats);
 });
 
+Deno.test("toolFormatOf() does not take other formats within <tool_call> for Hermes'", () => {
+  for (const mark of ["<function=", "<arg_key>"]) {
+    assertEquals(toolFormatOf(`{% for t in tools %}{% endfor %}<tool_call>${mark}`), null);
+  }
+});
+
 Deno.test("thinkingOf() finds the marks of a template", async () => {
   assertEquals(thinkingOf("{{ '[THINK]' }}")?.close, "[/THINK]");
   assertEquals(thinkingOf("plain"), null);
