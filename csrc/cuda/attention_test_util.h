@@ -170,6 +170,34 @@ class Attention {
   Buffer& pool() { return *pool_; }
   uint64_t pool_bytes() const { return block_bytes_ * pool_blocks_; }
 
+  // The groups begin with the block of the first token that a row sees; what lies before it becomes NaN.
+  void ForgetBlocksBehindTheWindow() {
+    std::vector<kvrm_group> kept;
+    for (uint32_t i = 0; i < sequences_.size(); ++i) {
+      const Sequence& s = sequences_[i];
+      const uint32_t keep = FirstVisible(s.length - s.rows, shape_.window) / shape_.block_tokens;
+      kvrm_slot& slot = slots_[2 * i + 1];
+      const uint32_t first = static_cast<uint32_t>(kept.size());
+      for (uint32_t g = slot.group_first; g < slot.group_first + slot.group_count; ++g) {
+        kvrm_group group = groups_[g];
+        const uint32_t cut = std::min(group.count, keep - std::min(keep, group.logical_start));
+        for (uint32_t b = 0; b < cut; ++b) {
+          uint8_t* block = pool_->As<uint8_t>() + (group.physical_start + b) * block_bytes_;
+          Succeed(cudaMemset(block, 0xff, block_bytes_), "cudaMemset");
+        }
+        group.logical_start += cut;
+        group.physical_start += cut;
+        group.count -= cut;
+        if (group.count != 0) kept.push_back(group);
+      }
+      slot.group_first = first;
+      slot.group_count = static_cast<uint32_t>(kept.size()) - first;
+    }
+    kept.resize(groups_.size());
+    groups_buffer_->Write(kept.data());
+    slot_->Write(slots_.data());
+  }
+
   void Run(cudaStream_t stream = nullptr) {
     int sms = 0;
     Succeed(cudaDeviceGetAttribute(&sms, cudaDevAttrMultiProcessorCount, 0), "cudaDeviceGetAttribute");
