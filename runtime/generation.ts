@@ -204,6 +204,7 @@ export class EngineGeneration implements Generation {
   fail(error: Error): void {
     if (this.finished) return;
     this.#error = error;
+    this.timing.error = error instanceof EngineError ? error.code : "failed";
     this.#finish(true);
     this.#rejectScored(error);
     this.#wake?.();

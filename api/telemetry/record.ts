@@ -90,6 +90,8 @@ export class RequestRecord {
   end(): void {
     if (this.ended > 0) return;
     this.ended = now();
+    // A client that left before it could be told of an error had one all the same.
+    this.error ??= this.generations.find(({ timing }) => timing.error !== null)?.timing.error ?? null;
     clearTimeout(this.#timer);
     this.#onEnd(this);
   }

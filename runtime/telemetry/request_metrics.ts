@@ -22,11 +22,22 @@ export interface GenerationTiming {
   preempted: number[];
   /** How choices ended, in the order of their ends; those of a request that broke off are missing. */
   finishReasons: FinishReason[];
+  /** The code of the error that it ended with, if it did. */
+  error: string | null;
 }
 
 /** A request that is handed over now. */
 export function newTiming(): GenerationTiming {
-  return { submitted: now(), admitted: 0, firstToken: 0, lastToken: 0, ended: 0, preempted: [], finishReasons: [] };
+  return {
+    submitted: now(),
+    admitted: 0,
+    firstToken: 0,
+    lastToken: 0,
+    ended: 0,
+    preempted: [],
+    finishReasons: [],
+    error: null,
+  };
 }
 
 /** Now, in milliseconds since the epoch, with fractions. The same clock in every thread. */

@@ -159,7 +159,6 @@ Deno.test("server.ts ends a stream whose client does not read, and frees its slo
   const lines = stderr.trim().split("\n").map((line) => JSON.parse(line));
   const request = lines.find(({ route }) => route === "POST /v1/completions");
   assertEquals([request.error, request.level], ["slow_reader", "info"]);
-  assert(lines.some(({ level, message }) => level === "error" && message.includes("reads too slowly")));
 });
 
 Deno.test("server.ts lets pages of --cors-origin call it, and no others", needed, async () => {
