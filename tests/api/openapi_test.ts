@@ -56,3 +56,60 @@ Deno.test("GET /docs is a page that needs nothing but this server", async () => 
   assertEquals([...new Set(links)].sort(), ["data:,", "openapi.json"]);
   assert(page.length < 10_000);
 });
+
+/** As much of a document as the page's script needs. */
+class FakeElement {
+  textContent = "";
+  children: (FakeElement | string)[] = [];
+  #listeners = new Map<string, () => void>();
+  constructor(readonly name: string) {}
+  append(...children: (FakeElement | string)[]): void {
+    this.children.push(...children);
+  }
+  replaceChildren(...children: (FakeElement | string)[]): void {
+    this.children = children;
+  }
+  hasChildNodes(): boolean {
+    return this.children.length > 0;
+  }
+  addEventListener(type: string, listener: () => void): void {
+    this.#listeners.set(type, listener);
+  }
+  /** Opens whatever can be opened below. */
+  open(): void {
+    this.#listeners.get("toggle")?.();
+    for (const child of this.children) if (child instanceof FakeElement) child.open();
+  }
+  text(): string {
+    const inner = this.children.map((child) => child instanceof FakeElement ? child.text() : child);
+    return [this.textContent, ...inner].join(" ");
+  }
+}
+
+Deno.test("GET /docs shows every operation with its fields", async () => {
+  const page = await (await app.request("/docs")).text();
+  const script = /<script type="module">(.*)<\/script>/s.exec(page)![1]!;
+  const [about, main] = [new FakeElement("p"), new FakeElement("main")];
+  const browser = {
+    querySelector: (selector: string) => selector === "main" ? main : about,
+    createElement: (name: string) => new FakeElement(name),
+  };
+  const AsyncFunction = Object.getPrototypeOf(async () => {}).constructor;
+  await new AsyncFunction("document", "fetch", script)(browser, () => app.request("/openapi.json"));
+  main.open();
+  const text = main.text();
+  for (
+    const [path, methods] of Object.entries(
+      document.paths as Record<string, Record<string, { summary: string }>>,
+    )
+  ) {
+    assert(text.includes(path), path);
+    for (const { summary } of Object.values(methods)) assert(text.includes(summary), summary);
+  }
+  for (
+    const wanted of ["parallel_tool_calls", "stop_sequences", "a number from 0 to 100", "The queue is full"]
+  ) {
+    assert(text.includes(wanted), wanted);
+  }
+  assertMatch(about.text(), /^ kvrm /);
+});
