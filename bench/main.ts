@@ -18,6 +18,10 @@ const SUITES: Readonly<Record<string, { about: string; load: () => Promise<{ run
       about: "streaming over 64 connections, native step a no-op, 15 s",
       load: () => import("./suites/http.ts"),
     },
+    telemetry: {
+      about: "what OpenTelemetry costs per request, 20 s",
+      load: () => import("./suites/telemetry.ts"),
+    },
   };
 
 async function main(args: string[]): Promise<number> {

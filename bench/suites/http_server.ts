@@ -10,6 +10,7 @@ const ROOT = `${import.meta.dirname}/../..`;
 export interface BenchServer extends AsyncDisposable {
   /** Without a slash at its end. */
   address: string;
+  pid: number;
 }
 
 /** Starts `server.ts` with the embedded model, whose native step computes nothing. */
@@ -34,6 +35,7 @@ export async function startServer(
     while (!(await reader.read()).done);
   })();
   return {
+    pid: child.pid,
     address: /http:\/\/[\w.:]+/.exec(line)![0],
     async [Symbol.asyncDispose]() {
       child.kill("SIGTERM");
