@@ -32,6 +32,7 @@ struct GemmArgs {
   uint32_t first, max_rows;
   uint32_t n, k;
   uint32_t act_dtype;
+  uint32_t zero;  // which the compiler does not know
 
   // How the product is cut (gemm_plan.cc).
   uint32_t pieces;

@@ -49,8 +49,8 @@ __global__ void __launch_bounds__(kGemmThreads, 2) SmallKernel(GemmArgs args) {
                      : StreamTile<kType, T, 2>(args, rows, first, weights, DynamicShared<float>());
   } else {
     if (blockIdx.x >= args.tiles * args.join * args.split || blockIdx.y * kSmallTileRows >= rows) return;
-    const TilePart at = PartOfBlock<kSmallTileRows>(args, blockIdx.x, blockIdx.y, rows);
-    tile = TiledBody<kType, T, kSmallTileRows>(args, at, DynamicShared<uint8_t>());
+    const TilePart at = PartOfBlock(args, blockIdx.x, blockIdx.y);
+    tile = TiledBody<kType, T, kSmallTileRows, false>(args, at, rows, DynamicShared<uint8_t>());
     if (tile.rows == 0) return;
   }
   FinishTile(args, tile);
@@ -60,11 +60,8 @@ __global__ void __launch_bounds__(kGemmThreads, 2) SmallKernel(GemmArgs args) {
 template <WeightType kType, class T>
 __global__ void __launch_bounds__(kGemmThreads, 1) LargeKernel(GemmArgs args) {
   LaunchDependents();
-  WaitForPrevious();
-  const uint32_t rows = RowsInUse(args);
-  if (blockIdx.x * kLargeTileRows >= rows) return;
-  const TilePart at = PartOfBlock<kLargeTileRows>(args, blockIdx.y, blockIdx.x, rows);
-  const SumTile tile = TiledBody<kType, T, kLargeTileRows>(args, at, DynamicShared<uint8_t>());
+  const TilePart at = PartOfBlock(args, blockIdx.y, blockIdx.x);
+  const SumTile tile = TiledBody<kType, T, kLargeTileRows, true>(args, at, 0, DynamicShared<uint8_t>());
   if (tile.rows != 0) FinishTile(args, tile);
 }
 

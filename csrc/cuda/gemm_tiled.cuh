@@ -50,9 +50,7 @@ struct TilePart {
   uint32_t row_first, rows;
 };
 
-template <uint32_t kTileRows>
-__device__ __forceinline__ TilePart PartOfBlock(const GemmArgs& args, uint32_t block, uint32_t row_tile,
-                                                uint32_t rows) {
+__device__ __forceinline__ TilePart PartOfBlock(const GemmArgs& args, uint32_t block, uint32_t row_tile) {
   TilePart at;
   const uint32_t of_split = block % args.split, each = (args.pieces + args.split - 1) / args.split;
   at.part = block / args.split % args.join;
@@ -60,53 +58,69 @@ __device__ __forceinline__ TilePart PartOfBlock(const GemmArgs& args, uint32_t b
   at.piece_first = of_split * each;
   at.piece_end = at.piece_first + each < args.pieces ? at.piece_first + each : args.pieces;
   at.row_tile = row_tile;
-  at.row_first = row_tile * kTileRows;
-  at.rows = rows - at.row_first < kTileRows ? rows - at.row_first : kTileRows;
+  at.row_first = row_tile * args.tile_rows;
+  at.rows = 0;
   return at;
 }
 
-// Copies of one stage; each thread has the same rows and units in every stage.
+// Copies of stages. A thread has the same unit of the same rows in each; rows that are no feature's are
+// copies of row 0, and x has zeros where no row is in use.
 template <WeightType kType, uint32_t kTileRows>
 struct StageCopies {
   using Tile = TileFormat<kType, kTileRows>;
   static constexpr uint32_t kWeightStep = kGemmThreads / Tile::kWeightUnits;  // rows
+  static constexpr uint32_t kWeightRows = kTileFeatures / kWeightStep;
   static constexpr uint32_t kInputStep = kGemmThreads / Tile::kInputUnits;
-  uint32_t weight[kTileFeatures / kWeightStep];  // first units of rows
-  const uint8_t* input;
-  bool in_use[kTileFeatures / kWeightStep];
+  static constexpr uint32_t kInputRows = kTileRows / kInputStep;
+  static_assert(kWeightStep % 2 == 0 && kInputStep % 2 == 0);  // a thread's rows are swapped alike
+  uint32_t weight[kWeightRows];                                // units of 16 bytes
+  uint32_t input;                                              // of the thread's first row
+  bool in_use[kInputRows];
 
-  __device__ __forceinline__ void Start(const GemmArgs& args, const TilePart& at) {
-    KVRM_UNROLL
-    for (uint32_t i = 0; i < kTileFeatures / kWeightStep; ++i) {
-      const uint32_t f = at.part * kTileFeatures + threadIdx.x / Tile::kWeightUnits + i * kWeightStep;
-      const FeatureRow row = RowOfFeature(args, at.tile, args.tile_features, f);
-      weight[i] = row.row * RowUnits(args);
-      in_use[i] = row.valid;
-    }
-    input = args.x + 2 * uint64_t{at.row_first} * args.k;
-  }
-
+  static __device__ __forceinline__ uint32_t WeightUnit() { return threadIdx.x % Tile::kWeightUnits; }
+  static __device__ __forceinline__ uint32_t InputUnit() { return threadIdx.x % Tile::kInputUnits; }
   static __device__ __forceinline__ uint32_t RowUnits(const GemmArgs& args) {
     return static_cast<uint32_t>(WeightRowBytes(kType, args.k) / 16);
   }
 
-  __device__ __forceinline__ void LoadWeights(uint8_t* stage, const GemmArgs& args, uint32_t step) const {
-    const uint32_t unit = threadIdx.x % Tile::kWeightUnits, of_row = step * Tile::kWeightUnits + unit;
+  __device__ __forceinline__ void StartWeights(const GemmArgs& args, const TilePart& at) {
     KVRM_UNROLL
-    for (uint32_t i = 0; i < kTileFeatures / kWeightStep; ++i) {
-      const bool valid = in_use[i] && of_row < RowUnits(args);
-      CpAsync16(stage + Tile::WeightAt(threadIdx.x / Tile::kWeightUnits + i * kWeightStep, unit),
-                UnitAt(args.weight, weight[i] + (valid ? of_row : 0)), valid);
+    for (uint32_t i = 0; i < kWeightRows; ++i) {
+      const uint32_t f = at.part * kTileFeatures + threadIdx.x / Tile::kWeightUnits + i * kWeightStep;
+      weight[i] = RowOfFeature(args, at.tile, args.tile_features, f).row * RowUnits(args) + WeightUnit();
     }
   }
 
-  __device__ __forceinline__ void LoadInput(uint8_t* stage, const GemmArgs& args, uint32_t rows, uint32_t step) const {
-    const uint32_t unit = threadIdx.x % Tile::kInputUnits, k = step * Tile::kK + unit * 8;
+  __device__ __forceinline__ void StartInput(const GemmArgs& args, const TilePart& at) {
+    const uint32_t row = threadIdx.x / Tile::kInputUnits;
     KVRM_UNROLL
-    for (uint32_t i = 0; i < kTileRows / kInputStep; ++i) {
-      const uint32_t row = threadIdx.x / Tile::kInputUnits + i * kInputStep;
-      const bool valid = row < rows && k < args.k;
-      CpAsync16(stage + Tile::InputAt(row, unit), input + (valid ? 2 * (uint64_t{row} * args.k + k) : 0), valid);
+    for (uint32_t i = 0; i < kInputRows; ++i) in_use[i] = row + i * kInputStep < at.rows;
+    input = (at.row_first + (in_use[0] ? row : 0)) * (args.k / 8) + InputUnit();
+  }
+
+  __device__ __forceinline__ void LoadWeights(uint8_t* stage, const GemmArgs& args, uint32_t step) const {
+    const uint32_t first = step * Tile::kWeightUnits;
+    const bool whole = first + Tile::kWeightUnits <= RowUnits(args), valid = first + WeightUnit() < RowUnits(args);
+    uint8_t* to = stage + Tile::WeightAt(threadIdx.x / Tile::kWeightUnits, WeightUnit());
+    KVRM_UNROLL
+    for (uint32_t i = 0; i < kWeightRows; ++i) {
+      uint8_t* row = to + i * kWeightStep * Tile::kWeightUnits * 16;
+      if (whole) {
+        CpAsync16(row, UnitAt(args.weight, weight[i] + first));
+      } else {
+        CpAsync16(row, UnitAt(args.weight, weight[i] + (valid ? first : 0)), valid);
+      }
+    }
+  }
+
+  __device__ __forceinline__ void LoadInput(uint8_t* stage, const GemmArgs& args, uint32_t step) const {
+    const uint32_t first = step * Tile::kInputUnits;
+    const bool valid = first + InputUnit() < args.k / 8;
+    uint8_t* to = stage + Tile::InputAt(threadIdx.x / Tile::kInputUnits, InputUnit());
+    KVRM_UNROLL
+    for (uint32_t i = 0; i < kInputRows; ++i) {
+      const uint32_t from = input + (valid ? first : 0) + (in_use[i] ? i * kInputStep * (args.k / 8) : 0);
+      CpAsync16(to + i * kInputStep * Tile::kInputUnits * 16, UnitAt(args.x, from), valid && in_use[i]);
     }
   }
 };
@@ -115,10 +129,22 @@ struct StageCopies {
 template <uint32_t kRowTiles>
 using WarpSums = float[2][kRowTiles][4];
 
+// As the compiler sees them, 16-bit weights are copies of what was read, to be copied again into the registers
+// of every operand; with a zero that it does not know they are made once.
+template <WeightType kType, class T>
+__device__ __forceinline__ void UnpackOnce(const GemmArgs& args, const uint4& chunk, uint32_t slab,
+                                           uint32_t (&pairs)[4]) {
+  Unpack<kType, T>(chunk, slab, pairs);
+  if constexpr (Format<kType>::kSlabs == 1) {
+    KVRM_UNROLL
+    for (uint32_t i = 0; i < 4; ++i) pairs[i] ^= args.zero;
+  }
+}
+
 // One chunk of a stage; whole: all of its slabs are within k, else the first `slabs` are.
 template <WeightType kType, class T, uint32_t kTileRows, bool kWhole>
-__device__ __forceinline__ void MultiplyChunk(const uint8_t* stage, uint32_t chunk, uint32_t slabs,
-                                              WarpSums<TileFormat<kType, kTileRows>::kRowTiles>& sums) {
+__device__ __forceinline__ void MultiplyChunk(const GemmArgs& args, const uint8_t* stage, uint32_t chunk,
+                                              uint32_t slabs, WarpSums<TileFormat<kType, kTileRows>::kRowTiles>& sums) {
   using Tile = TileFormat<kType, kTileRows>;
   using F = Format<kType>;
   const uint32_t warp = threadIdx.x / 32, g = threadIdx.x % 32 / 4, t = threadIdx.x % 4;
@@ -142,8 +168,8 @@ __device__ __forceinline__ void MultiplyChunk(const uint8_t* stage, uint32_t chu
       uint32_t low[kTogether][4], high[kTogether][4];
       KVRM_UNROLL
       for (uint32_t m = 0; m < kTogether; ++m) {
-        Unpack<kType, T>(weight[m][0], s, low[m]);
-        Unpack<kType, T>(weight[m][1], s, high[m]);
+        UnpackOnce<kType, T>(args, weight[m][0], s, low[m]);
+        UnpackOnce<kType, T>(args, weight[m][1], s, high[m]);
       }
       KVRM_UNROLL
       for (uint32_t j = 0; j < Tile::kRowTiles; ++j) {
@@ -224,9 +250,10 @@ __device__ __forceinline__ bool GatherPieces(const GemmArgs& args, const TilePar
   return true;
 }
 
-// The sums of a tile; without rows where they are another block's to finish.
-template <WeightType kType, class T, uint32_t kTileRows>
-__device__ __forceinline__ SumTile TiledBody(const GemmArgs& args, const TilePart& at, uint8_t* shared) {
+// The sums of a tile; without rows where they are another block's to finish. kEarly: weights are on their way
+// before WaitForPrevious(), which is called here; else it has been, and rows are those in use.
+template <WeightType kType, class T, uint32_t kTileRows, bool kEarly>
+__device__ __forceinline__ SumTile TiledBody(const GemmArgs& args, TilePart at, uint32_t rows, uint8_t* shared) {
   using Tile = TileFormat<kType, kTileRows>;
   using F = Format<kType>;
   const uint32_t stride = SumStride(args.join * kTileFeatures);
@@ -236,21 +263,31 @@ __device__ __forceinline__ SumTile TiledBody(const GemmArgs& args, const TilePar
   const uint32_t step_first = at.piece_first * Tile::kPieceSteps;
   const uint32_t steps = (args.k + Tile::kK - 1) / Tile::kK;
   const uint32_t step_end = at.piece_end * Tile::kPieceSteps < steps ? at.piece_end * Tile::kPieceSteps : steps;
+
+  StageCopies<kType, kTileRows> copies;
+  copies.StartWeights(args, at);
+  for (uint32_t i = 0; i + 1 < Tile::kStages; ++i) {
+    if (step_first + i < step_end) copies.LoadWeights(shared + i * Tile::kStageBytes, args, step_first + i);
+  }
+  if (kEarly) {
+    WaitForPrevious();
+    rows = RowsInUse(args);
+  }
+  const uint32_t left = rows > at.row_first ? rows - at.row_first : 0;
+  at.rows = left < kTileRows ? left : kTileRows;
+  if (at.rows == 0) {
+    CpAsyncCommit();
+    CpAsyncWait<0>();
+    return {};
+  }
+  copies.StartInput(args, at);
+  for (uint32_t i = 0; i + 1 < Tile::kStages; ++i) {
+    if (step_first + i < step_end) copies.LoadInput(shared + i * Tile::kStageBytes, args, step_first + i);
+    CpAsyncCommit();
+  }
   const uint32_t warp = threadIdx.x / 32, warp_row = warp / 4 * Tile::kWarpRows;
   const uint32_t rows_left = at.rows > warp_row ? at.rows - warp_row : 0;
   const uint32_t row_tiles = rows_left < Tile::kWarpRows ? (rows_left + 7) / 8 : Tile::kRowTiles;
-
-  StageCopies<kType, kTileRows> copies;
-  copies.Start(args, at);
-  const auto load = [&](uint32_t step) {
-    if (step < step_end) {
-      uint8_t* stage = shared + step % Tile::kStages * Tile::kStageBytes;
-      copies.LoadWeights(stage, args, step);
-      copies.LoadInput(stage, args, at.rows, step);
-    }
-    CpAsyncCommit();
-  };
-  for (uint32_t i = 0; i + 1 < Tile::kStages; ++i) load(step_first + i);
 
   // INT4: the sums of a group, and of its piece.
   uint32_t scales[2][2];
@@ -264,22 +301,31 @@ __device__ __forceinline__ SumTile TiledBody(const GemmArgs& args, const TilePar
   }
   WarpSums<Tile::kRowTiles> sums = {}, group = {};
 
+  uint32_t place = 0;  // of the step's stage
   for (uint32_t step = step_first; step < step_end; ++step) {
     CpAsyncWait<Tile::kStages - 2>();
     __syncthreads();
-    load(step + Tile::kStages - 1);
-    const uint8_t* stage = shared + step % Tile::kStages * Tile::kStageBytes;
+    const uint8_t* stage = shared + place * Tile::kStageBytes;
+    uint8_t* free = shared + (place == 0 ? Tile::kStages - 1 : place - 1) * Tile::kStageBytes;
+    place = place + 1 == Tile::kStages ? 0 : place + 1;
+    if (step + Tile::kStages - 1 < step_end) {
+      copies.LoadWeights(free, args, step + Tile::kStages - 1);
+      copies.LoadInput(free, args, step + Tile::kStages - 1);
+    }
+    CpAsyncCommit();
     auto& to = kType == WeightType::kInt4 ? group : sums;
-    const uint32_t left = slabs - step * (Tile::kK / kSlab);  // of the row
+    const uint32_t left_slabs = slabs - step * (Tile::kK / kSlab);  // of the row
     if (row_tiles == 0) {
       // The warp has no rows.
-    } else if (left >= Tile::kK / kSlab) {
+    } else if (left_slabs >= Tile::kK / kSlab) {
       KVRM_UNROLL
-      for (uint32_t c = 0; c < Tile::kChunks; ++c) MultiplyChunk<kType, T, kTileRows, true>(stage, c, F::kSlabs, to);
+      for (uint32_t c = 0; c < Tile::kChunks; ++c)
+        MultiplyChunk<kType, T, kTileRows, true>(args, stage, c, F::kSlabs, to);
     } else {
       KVRM_UNROLL
       for (uint32_t c = 0; c < Tile::kChunks; ++c) {
-        if (c * F::kSlabs < left) MultiplyChunk<kType, T, kTileRows, false>(stage, c, left - c * F::kSlabs, to);
+        if (c * F::kSlabs < left_slabs)
+          MultiplyChunk<kType, T, kTileRows, false>(args, stage, c, left_slabs - c * F::kSlabs, to);
       }
     }
     if constexpr (kType == WeightType::kInt4) {
@@ -309,13 +355,12 @@ __device__ __forceinline__ SumTile TiledBody(const GemmArgs& args, const TilePar
       EachSum<kTileRows, Tile::kRowTiles>(sums, row_tiles, to, columns, [](float& place, float sum) { place = sum; });
     }
   }
-  uint32_t rows = at.rows;
   if (alone) {
     __syncthreads();
   } else if (!GatherPieces<kTileRows>(args, at, tile, stride)) {
-    rows = 0;
+    return {};
   }
-  return {tile, stride, args.tile_features, at.tile, at.row_first, rows};
+  return {tile, stride, args.tile_features, at.tile, at.row_first, at.rows};
 }
 
 }  // namespace kvrm::cuda
