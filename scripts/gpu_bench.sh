@@ -30,7 +30,7 @@ for stage in "$@"; do
       ;;
     kernels)
       # The copy is what everything else is measured against.
-      for binary in $(make -s list-cuda-benches "TESTS_IN=$objects" | tr ' ' '\n' | sort -t / -k 4 -s |
+      for binary in $(make -s "list-$kind-benches" | tr ' ' '\n' | sort -t / -k 4 -s |
         awk '/copy|bandwidth/ { print; next } { rest = rest $0 "\n" } END { printf "%s", rest }'); do
         part "${binary#"$objects"/}" 240 "$binary"
       done

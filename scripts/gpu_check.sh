@@ -43,7 +43,7 @@ for stage in "$@"; do
       if [[ -n "$emulate" ]]; then
         part "build libraries" 600 make "$jobs" build/libkvrm_emulator.so build/libkvrm_cpu.so
         # shellcheck disable=SC2046
-        part "build tests" 600 make "$jobs" -k $(make -s list-cuda-tests TESTS_IN=build/emu)
+        part "build tests" 600 make "$jobs" -k $(make -s list-emulator-tests | tr " " "\n" | cut -d : -f 1)
       else
         archs="$(arch || true)"
         part "build libraries" 420 make "$jobs" -k "CUDA_ARCHS=$archs" NVCCFLAGS=-lineinfo cuda-library build/libkvrm_cpu.so
@@ -51,16 +51,18 @@ for stage in "$@"; do
       fi
       ;;
     native)
-      for binary in $(make -s list-cuda-tests "TESTS_IN=$objects"); do
-        part "${binary#"$objects"/}" "${emulate:+6}60" "$binary"
+      for test in $(make -s "list-$kind-tests"); do
+        read -ra words <<<"${test//:/ }"
+        part "${words[0]#"$objects"/}" "${emulate:+6}60" "${words[@]}"
       done
       ;;
     golden)
       export KVRM_GPU_LIB="$library"
-      KVRM_LIB="$library" part "golden models" 240 "${deno_test[@]}" tests/runtime/golden_models_test.ts
-      KVRM_LIB="$library" part "determinism" 240 "${deno_test[@]}" tests/runtime/determinism_test.ts
-      KVRM_LIB="$library" part "engine" 240 "${deno_test[@]}" tests/runtime/engine_test.ts
-      part "GPU beside CPU" 240 "${deno_test[@]}" tests/cuda
+      limit="${emulate:+3}300" # an emulator takes its time
+      KVRM_LIB="$library" part "golden models" "$limit" "${deno_test[@]}" tests/runtime/golden_models_test.ts
+      KVRM_LIB="$library" part "determinism" "$limit" "${deno_test[@]}" tests/runtime/determinism_test.ts
+      KVRM_LIB="$library" part "engine" "$limit" "${deno_test[@]}" tests/runtime/engine_test.ts
+      part "GPU beside CPU" "$limit" "${deno_test[@]}" tests/cuda
       ;;
     memcheck | racecheck | synccheck | initcheck)
       if [[ -n "$emulate" ]]; then continue; fi

@@ -10,9 +10,9 @@ out="${OUT:-$PWD/build/gpu}"
 mkdir -p "$out" build
 jobs="-j$(nproc)"
 if [[ -n "$emulate" ]]; then
-  library="$PWD/build/libkvrm_emulator.so" objects=build/emu device="emulator" driver=none
+  library="$PWD/build/libkvrm_emulator.so" kind=emulator objects=build/emu device=emulator driver=none
 else
-  library="$PWD/build/libkvrm_cuda.so" objects=build/nvcc
+  library="$PWD/build/libkvrm_cuda.so" kind=device objects=build/nvcc
   device="$(nvidia-smi --query-gpu=name --format=csv,noheader 2>/dev/null | head -n 1 || true)"
   driver="$(nvidia-smi --query-gpu=driver_version --format=csv,noheader 2>/dev/null | head -n 1 || true)"
 fi

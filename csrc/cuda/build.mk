@@ -22,7 +22,9 @@ CUDA_SRC := $(sort $(filter-out $(CUDA_NOT_LIBRARY),$(wildcard csrc/cuda/*.cu cs
 CUDA_EMULATOR_SRC := $(sort $(filter-out $(CUDA_NOT_LIBRARY),$(wildcard csrc/cuda/emulator/*.cc)))
 CUDA_COMMON_SRC := $(filter csrc/common/%,$(NATIVE_SRC))
 CUDA_TEST_SRC := $(sort $(shell find csrc/cuda -name '*_test.cc'))
-CUDA_DEVICE_TEST_SRC := $(filter-out csrc/cuda/emulator/%,$(CUDA_TEST_SRC)) $(NATIVE_ABI_TESTS)
+# allocation_test counts every malloc of the process: CUDA's own, or the emulator's, are not its business.
+CUDA_DEVICE_TEST_SRC := $(filter-out csrc/cuda/emulator/%,$(CUDA_TEST_SRC)) \
+  $(filter-out %/allocation_test.cc,$(NATIVE_ABI_TESTS))
 CUDA_BENCH_SRC := $(sort $(wildcard csrc/cuda/*_bench.cc))
 
 # ---- for GPUs ---------------------------------------------------------------------------------------
@@ -127,8 +129,16 @@ FORCE:
 
 cuda-library: build/libkvrm_cuda.so build/cuda-ptxas.txt
 
-cuda-test: $(patsubst csrc/%.cc,build/emu/%,$(CUDA_TEST_SRC) $(NATIVE_ABI_TESTS))
-	$(call native_run,$^)
+# Of the ABI's tests those that an emulator does in seconds: binary:word:word..., the words as its arguments. A GPU
+# runs them all (scripts/gpu_check.sh).
+EMULATOR_ABI_TESTS := commit_test model_test \
+  engine_test:Refused:CommitIsBusy:BlocksGo:Logits:Moves:Memory:NoProgress:Noop:Counters:Layout:Backend \
+  adjust_test:SampledTokens:StatesOfSlots:EditsOfSeveral:AMaskLeaves:SlotsOfAStep:LogprobsAndLogits
+EMULATOR_ABI_BINARIES := $(foreach test,$(EMULATOR_ABI_TESTS),build/emu/tests/$(firstword $(subst :, ,$(test))))
+
+cuda-test: $(CUDA_TEST_SRC:csrc/%.cc=build/emu/%) $(EMULATOR_ABI_BINARIES)
+	@failed=0; for t in $(CUDA_TEST_SRC:csrc/%.cc=build/emu/%) $(EMULATOR_ABI_TESTS:%=build/emu/tests/%); do \
+	  words=$$(echo "$$t" | tr : ' '); echo "# $$words"; $$words || failed=1; done; exit $$failed
 
 cuda-test-sanitized: $(CUDA_TEST_SRC:csrc/%.cc=build/emu-san/%)
 	$(call native_run,$^)
@@ -139,10 +149,17 @@ cuda-device-benches: $(CUDA_BENCH_SRC:csrc/%.cc=build/nvcc/%)
 
 emulator-benches: $(CUDA_BENCH_SRC:csrc/%.cc=build/emu/%)
 
-# For scripts/gpu_check.sh: the binaries of cuda-device-tests as they lie in TESTS_IN.
-.PHONY: list-cuda-tests list-cuda-benches
-list-cuda-tests:
-	@echo $(CUDA_DEVICE_TEST_SRC:csrc/%.cc=$(TESTS_IN)/%)
+# For scripts/gpu_check.sh and gpu_bench.sh: what is to be run, as binary:word:word...
+.PHONY: list-device-tests list-emulator-tests list-device-benches list-emulator-benches
+list-device-tests:
+	@echo $(CUDA_DEVICE_TEST_SRC:csrc/%.cc=build/nvcc/%)
 
-list-cuda-benches:
-	@echo $(CUDA_BENCH_SRC:csrc/%.cc=$(TESTS_IN)/%)
+list-emulator-tests:
+	@echo $(patsubst csrc/%.cc,build/emu/%,$(filter-out csrc/cuda/emulator/%,$(CUDA_TEST_SRC))) \
+	  $(EMULATOR_ABI_TESTS:%=build/emu/tests/%)
+
+list-device-benches:
+	@echo $(CUDA_BENCH_SRC:csrc/%.cc=build/nvcc/%)
+
+list-emulator-benches:
+	@echo $(CUDA_BENCH_SRC:csrc/%.cc=build/emu/%)
