@@ -4,7 +4,7 @@
 #
 #   scripts/gpu_bench.sh [build|kernels|steps ...]     default: all
 #
-#   OUT=folder            where bench.json, steps.json and gpu_bench.log go; default build/gpu
+#   OUT=folder            where bench.json, kernels.jsonl, steps.json and gpu_bench.log go; default build/gpu
 #   GPU_CHECK_EMULATE=1   a rehearsal without a GPU: it shows that everything runs, not how fast
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -46,4 +46,6 @@ for stage in "$@"; do
       ;;
   esac
 done
+# The benches print one object a line.
+grep -E '^ *\{"name"' "$log" | sed -E 's/^ *//; s/,$//' >"$out/kernels.jsonl" || true
 report "$out/bench.json"
