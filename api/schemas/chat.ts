@@ -7,7 +7,7 @@
 import { z } from "zod";
 import { InvalidRequestError } from "../../runtime/errors.ts";
 import { unsupportedChatFields, unsupportedFields } from "./extras.ts";
-import { flag, integer, list, neutral } from "./fields.ts";
+import { flag, integer, list, refused } from "./fields.ts";
 import { checkStreamOptions, samplingFields, tokenCount } from "./sampling.ts";
 import { toolCall, toolChoiceField, toolsField, toolsOf } from "./tools.ts";
 
@@ -68,8 +68,8 @@ export const chatBody = z.object({
   tools: toolsField,
   tool_choice: toolChoiceField,
   parallel_tool_calls: flag(),
-  functions: neutral([]),
-  function_call: neutral("none", "auto"),
+  functions: refused("it is deprecated: use tools", []),
+  function_call: refused("it is deprecated: use tool_choice", "none", "auto"),
   reasoning_effort: z.string("a text").nullish(),
   include_reasoning: flag(),
   reasoning_format: z.enum(["auto", "deepseek", "none"], '"auto", "deepseek" or "none"').nullish(),

@@ -7,7 +7,7 @@
 import { z } from "zod";
 import { InvalidRequestError } from "../../runtime/errors.ts";
 import { unsupportedFields } from "./extras.ts";
-import { flag, integer, neutral } from "./fields.ts";
+import { flag, integer, neutral, refused } from "./fields.ts";
 import { checkStreamOptions, samplingFields, tokenCount } from "./sampling.ts";
 
 /** Text, or the ids of its tokens. */
@@ -71,7 +71,7 @@ export const completionBody = z.object({
   logprobs: integer(0, 20, "an integer from 0 to 20"),
   echo: flag(),
   best_of: integer(1, 128, "the same as n"),
-  suffix: neutral(""),
+  suffix: refused("no supported model fills in the middle", ""),
   add_special_tokens: neutral(true),
   ...unsupportedFields,
 }, "a JSON object");

@@ -36,10 +36,15 @@ export function list<S extends z.ZodType>(
 
 /** A field that is not supported yet: accepted only with a value that asks for nothing. */
 export function neutral(...values: readonly unknown[]) {
+  return refused("anything else is not supported yet", ...values);
+}
+
+/** A field that is not supported, and why: accepted only with a value that asks for nothing. */
+export function refused(why: string, ...values: readonly unknown[]) {
   const asksForNothing = values.map((value) => JSON.stringify(value));
   const wanted = [...asksForNothing, "absent"].join(" or ");
   return z.unknown().refine((value) => isNeutral(value, asksForNothing), {
-    error: `${wanted}, because anything else is not supported yet`,
+    error: `${wanted}, because ${why}`,
     params: { code: "unsupported_parameter" },
   }).meta({ enum: [...values, null], description: `not supported: ${wanted}` }).optional();
 }

@@ -71,8 +71,8 @@ for (const [fields, param, found, wanted] of wrong) {
 }
 
 const unsupported: [field: string, value: unknown, neutral: readonly unknown[]][] = [
-  ["response_format", { type: "json_object" }, [{ type: "text" }, null]],
-  ["guided_regex", "a+", [null]],
+  ["use_beam_search", true, [false, null]],
+  ["typical_p", 0.9, [1, null]],
 ];
 
 for (const [field, value, neutral] of unsupported) {
@@ -113,7 +113,9 @@ Deno.test("validate() refuses suffix, functions and tools that it cannot have, e
   assertEquals(completionError({ suffix: "end" }).param, "suffix");
   assertEquals(chatError({ tools: [{ type: "function" }] }).param, "tools[0].function");
   assertEquals(chatError({ tools: [{ type: "custom", custom: {} }] }).param, "tools[0].type");
+  assertStringIncludes(completionError({ suffix: "end" }).message, "fills in the middle");
   assertEquals(chatError({ functions: [{ name: "f" }] }).param, "functions");
+  assertStringIncludes(chatError({ functions: [{ name: "f" }] }).message, "use tools");
   assertEquals(chatError({ use_beam_search: true }).param, "use_beam_search");
   assertEquals(completionError({ use_beam_search: true }).param, "use_beam_search");
   validate(completionBody, { prompt: "a", suffix: "" });
