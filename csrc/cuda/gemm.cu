@@ -107,7 +107,8 @@ uint32_t MaxShared() {
   int device = 0, bytes = 0;
   if (cudaGetDevice(&device) != cudaSuccess) return 0;
   if (cudaDeviceGetAttribute(&bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, device) != cudaSuccess) return 0;
-  return static_cast<uint32_t>(bytes);
+  constexpr int kStatic = 1024;  // more than the kernels take besides
+  return static_cast<uint32_t>(std::max(0, bytes - kStatic));
 }
 
 void LaunchProduct(const LaunchContext& context, const DeviceWeight& weight, const GemmInput& in, GemmArgs args) {

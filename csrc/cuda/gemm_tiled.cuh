@@ -289,16 +289,13 @@ __device__ __forceinline__ SumTile TiledBody(const GemmArgs& args, TilePart at, 
   const uint32_t rows_left = at.rows > warp_row ? at.rows - warp_row : 0;
   const uint32_t row_tiles = rows_left < Tile::kWarpRows ? (rows_left + 7) / 8 : Tile::kRowTiles;
 
-  // INT4: the sums of a group, and of its piece.
-  uint32_t scales[2][2];
-  if constexpr (kType == WeightType::kInt4) {
-    KVRM_UNROLL
-    for (uint32_t i = 0; i < 4; ++i) {
-      const uint32_t f = at.part * kTileFeatures + warp % 4 * 32 + 8 * i + threadIdx.x % 32 / 4;
-      const uint32_t groups = (args.k + kInt4Group - 1) / kInt4Group;
-      scales[i / 2][i % 2] = RowOfFeature(args, at.tile, args.tile_features, f).row * groups;
-    }
+  // INT4: where each feature's scales start.
+  __shared__ uint32_t scales[kTileFeatures];
+  if (kType == WeightType::kInt4 && threadIdx.x < kTileFeatures) {
+    const uint32_t f = at.part * kTileFeatures + threadIdx.x, groups = (args.k + kInt4Group - 1) / kInt4Group;
+    scales[threadIdx.x] = RowOfFeature(args, at.tile, args.tile_features, f).row * groups;
   }
+  // INT4: the sums of pieces, and of a group; else the sums of pieces.
   WarpSums<Tile::kRowTiles> sums = {}, group = {};
 
   uint32_t place = 0;  // of the step's stage
@@ -331,7 +328,8 @@ __device__ __forceinline__ SumTile TiledBody(const GemmArgs& args, TilePart at, 
     if constexpr (kType == WeightType::kInt4) {
       KVRM_UNROLL
       for (uint32_t m = 0; m < 2; ++m) {
-        const float low = args.scales[scales[m][0] + step], high = args.scales[scales[m][1] + step];
+        const uint32_t* scale = scales + warp % 4 * 32 + 16 * m + threadIdx.x % 32 / 4;
+        const float low = args.scales[scale[0] + step], high = args.scales[scale[8] + step];
         KVRM_UNROLL
         for (uint32_t j = 0; j < Tile::kRowTiles; ++j) {
           KVRM_UNROLL
