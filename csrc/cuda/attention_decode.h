@@ -76,15 +76,20 @@ class ChunkRing {
                        uint32_t warp, uint32_t lane)
       : step_(step), shape_(shape), control_(control), ring_(ring), warp_(warp), lane_(lane), tile_(warp) {}
 
-  // Fills the ring as far as pieces up to `piece` + 1 go. All lanes are done with what they have taken.
-  __device__ __forceinline__ void Fill(uint32_t piece) {
-    while (under_way_ < kDepth - 1 && Issue(piece)) {
+  // As piece `piece` begins: fills the ring as far as the first `planned` pieces go. All lanes are done with what
+  // they have taken, and with the pieces before.
+  __device__ __forceinline__ void Fill(uint32_t piece, uint32_t planned) {
+    if (piece_ < piece) {
+      piece_ = piece;
+      tile_ = (warp_ + piece) % kWarps;
+    }
+    while (under_way_ < kDepth - 1 && Issue(planned)) {
     }
   }
 
   // The next chunk, once it is there; starts another copy in the place of the chunk taken before, which all
   // lanes have read by the time they call this.
-  __device__ __forceinline__ const uint8_t* Take(uint32_t piece) {
+  __device__ __forceinline__ const uint8_t* Take(uint32_t planned) {
     if (under_way_ == kDepth - 1) {
       CpAsyncWait<kDepth - 2>();
     } else {
@@ -94,16 +99,16 @@ class ChunkRing {
     const uint8_t* chunk = ring_ + out_ * Shape::kChunkBytes;
     --under_way_;
     out_ = out_ + 1 < kDepth ? out_ + 1 : 0;
-    Issue(piece);
+    Issue(planned);
     return chunk;
   }
 
  private:
   // Starts the copy of the next chunk. False: the planned pieces have no more.
-  __device__ __forceinline__ bool Issue(uint32_t piece) {
+  __device__ __forceinline__ bool Issue(uint32_t planned) {
     const Piece* work = &control_.pieces[piece_ % kPieces];
     while (chunk_ == 0 && tile_ >= work->tiles) {
-      if (piece_ > piece || work->tiles == 0) return false;
+      if (piece_ + 1 >= planned || work->tiles == 0) return false;
       ++piece_;
       tile_ = (warp_ + piece_) % kWarps;
       work = &control_.pieces[piece_ % kPieces];
@@ -175,22 +180,24 @@ class DecodeBlock {
         control_.arrival_splits = 1;
       }
       __syncwarp();
-      KVRM_NO_UNROLL
-      for (uint32_t piece = 0; piece < 2; ++piece) Plan(piece);
+      Plan(0);
     }
     __syncthreads();
-    // The last piece is empty: it is there for the split that ended before it.
+    // So many pieces are planned: when one begins, also the next, but the first begins by itself. The last piece
+    // is empty: it is there for the split that ended before it.
+    uint32_t planned = 1;
     for (uint32_t piece = 0, tiles = 1; tiles != 0; ++piece) {
       const Piece& work = control_.pieces[piece % kPieces];
       tiles = work.tiles;
       for (uint32_t round = 0; round == 0 || round * kWarps < tiles; ++round) {
         if (warp_ < kWarps) {
-          if (round == 0) ring.Fill(piece);
+          if (round == 0) ring.Fill(piece, planned);
           const uint32_t tile = round * kWarps + (warp_ + piece) % kWarps;
-          if (tile < tiles) Tile(work, ring, piece, tile);
+          if (tile < tiles) Tile(work, ring, piece, planned, tile);
         } else if (round == 0) {
           Arrive(work);
-          if (tiles != 0) Plan(piece + 2);
+          KVRM_NO_UNROLL
+          for (uint32_t next = planned; tiles != 0 && next <= piece + 2; ++next) Plan(next);
         }
         __syncthreads();
         if (warp_ < kWarps) {
@@ -199,6 +206,7 @@ class DecodeBlock {
         }
         __syncthreads();
         if (round == 0 && threadIdx.x == 32 * kWarps) control_.merges = 0;
+        planned = piece + 3;
       }
     }
   }
@@ -248,7 +256,7 @@ class DecodeBlock {
 
   // One tile by one warp: its sums into part and stats.
   __device__ __forceinline__ void Tile(const Piece& work, ChunkRing<D, Kv, kDepth>& ring, uint32_t piece,
-                                       uint32_t tile) {
+                                       uint32_t planned, uint32_t tile) {
     const uint32_t halves = shape_.group > 8 ? 2 : 1;
     SoftmaxStat stat[2];
     TileWeights p;
@@ -257,7 +265,7 @@ class DecodeBlock {
       const uint32_t row = lane_ / 8 % 2 * 8 + lane_ % 8;
       const uint8_t* query = shared_ + shape_.at.query + piece % kPieces * shape_.at.query_bytes +
                              (row < shape_.group ? row : shape_.group) * Shape::kQStride + lane_ / 16 * 16;
-      ScoreByChunks<D, Kv>(query, lane_, s, [&](uint32_t) { return ring.Take(piece); });
+      ScoreByChunks<D, Kv>(query, lane_, s, [&](uint32_t) { return ring.Take(planned); });
       const uint32_t token = work.token + tile * kTileTokens;
       const Seen one = SeenOfTile(work.last, args_.window, token);
       const Seen seen[2] = {one, one};
@@ -267,7 +275,7 @@ class DecodeBlock {
     }
     ValueSum<D> sum = {};
     KVRM_UNROLL
-    for (uint32_t c = 0; c < kTileChunks; ++c) ValueChunk<D, Kv, D>(sum, p.a[c], ring.Take(piece), lane_);
+    for (uint32_t c = 0; c < kTileChunks; ++c) ValueChunk<D, Kv, D>(sum, p.a[c], ring.Take(planned), lane_);
     float* part = reinterpret_cast<float*>(shared_ + Shared::kPart) + tile % kWarps * shape_.group * Shared::kPartRow;
     SoftmaxStat* stats = reinterpret_cast<SoftmaxStat*>(shared_ + shape_.at.stats) + tile % kWarps * shape_.group;
     KVRM_UNROLL
