@@ -13,6 +13,7 @@ import { grammarOf } from "./grammar/constraint.ts";
 import { GrammarService } from "./grammar/service.ts";
 import { loadVocabulary } from "./grammar/vocabulary.ts";
 import { type Choice, finishReasonOf } from "./generation.ts";
+import { LiveMemory, LiveView } from "./live.ts";
 import { type LoadedModel, loadModelFolder } from "./model/folder.ts";
 import { resolveModel } from "./model/hub.ts";
 import { showLoading } from "./model/loading.ts";
@@ -104,6 +105,7 @@ class WorkerEngine implements Engine {
   readonly failed: Promise<Error>;
   readonly backendReason: string;
   readonly telemetry: EngineTelemetry;
+  live: LiveView | null = null;
   #backend = "";
   readonly #loaded: LoadedModel;
   #sizes: EngineSizes;
@@ -175,6 +177,7 @@ class WorkerEngine implements Engine {
       control: new SharedArrayBuffer(Control.WORDS * 4),
       stats: new SharedArrayBuffer(Stat.COUNT * 8),
       metrics: LoopMetrics.allocate(sizes.native.chunks.length + 1),
+      live: LiveMemory.allocate(sizes.native),
     };
     this.telemetry = {
       requests: new RequestMetrics(),
@@ -216,6 +219,8 @@ class WorkerEngine implements Engine {
         if (data.type === "ready") {
           this.#backend = data.backend;
           this.#sizes = data.sizes;
+          const { slots, numBlocks: blocks } = data.sizes.native;
+          this.live = new LiveView(new LiveMemory(start.live, { slots, blocks }));
           this.model.maxContext = data.sizes.maxContext;
           this.#state = "running";
           this.#pump();
@@ -245,6 +250,12 @@ class WorkerEngine implements Engine {
       defaults: this.#loaded.defaults,
       eosTokenIds: this.#loaded.eosTokenIds,
     });
+    if (plan.n > this.#maxQueue) {
+      throw new InvalidRequestError(
+        `n is ${plan.n}; this server's queue holds at most ${this.#maxQueue}`,
+        "n",
+      );
+    }
     if (this.#choices.size + plan.n > this.#maxQueue) {
       throw new EngineError(
         `the queue holds ${this.#choices.size} of at most ${this.#maxQueue} requests and was asked for ` +
