@@ -75,6 +75,15 @@ export class Descriptor {
     return this.#usedMoves;
   }
 
+  /** Its words, and the first of the moves among them. */
+  get words(): Uint32Array {
+    return this.#u32;
+  }
+
+  get movesAt(): number {
+    return this.#moves;
+  }
+
   /**
    * Writes `plan`; takes the pending moves out of `pager`.
    *

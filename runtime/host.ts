@@ -8,6 +8,8 @@ import { libraryPath, NativeEngine, NativeLibrary, NativeModel } from "../ffi/mo
 import { Descriptor } from "./descriptor.ts";
 import { BlockPager } from "./kv/mod.ts";
 import { type BoardMemory, MaskClient } from "./grammar/board.ts";
+import { LiveMemory } from "./live.ts";
+import { LivePublisher } from "./live_publisher.ts";
 import { EngineLoop, type LoopSink } from "./loop.ts";
 import type { ModelTables } from "./model/folder.ts";
 import { type EngineSizes, fitToMemory } from "./options.ts";
@@ -23,6 +25,8 @@ export class EngineHost implements Disposable {
   readonly scheduler: Scheduler;
   readonly descriptor: Descriptor;
   readonly loop: EngineLoop;
+  /** Null where nobody can watch. */
+  readonly live: LivePublisher | null;
   /** With the pool that the memory had room for. */
   readonly sizes: EngineSizes;
 
@@ -34,6 +38,7 @@ export class EngineHost implements Disposable {
     library?: string,
     metrics?: LoopMetrics,
     board?: BoardMemory,
+    live?: SharedArrayBuffer,
   ) {
     using undo = new DisposableStack();
     this.library = undo.use(new NativeLibrary(libraryPath("cpu", library)));
@@ -44,6 +49,13 @@ export class EngineHost implements Disposable {
     this.pager = new BlockPager(sizes.pager);
     const masks = board === undefined ? null : new MaskClient(board);
     this.scheduler = new Scheduler(this.pager, sizes.scheduler, masks);
+    const { slots, numBlocks: blocks } = sizes.native;
+    this.live = live === undefined ? null : new LivePublisher(new LiveMemory(live, { slots, blocks }), {
+      pager: this.pager,
+      scheduler: this.scheduler,
+      blocks,
+      paged: sizes.kvMode === "paged",
+    });
     this.descriptor = new Descriptor(this.engine.info, sizes.native, masks);
     this.loop = new EngineLoop({
       engine: this.engine,
@@ -55,6 +67,7 @@ export class EngineHost implements Disposable {
       inFlight: sizes.inFlight,
       metrics,
       masks,
+      live: this.live,
     });
     undo.move();
   }

@@ -10,6 +10,7 @@ import { KVRM, type NativeEngine, RESULT_HEADER, ROW_RESULT, SLOT_RESULT, TOP } 
 import { Descriptor } from "./descriptor.ts";
 import type { MaskClient } from "./grammar/board.ts";
 import type { BlockPager } from "./kv/mod.ts";
+import type { LivePublisher } from "./live_publisher.ts";
 import { type Scheduler, StepPlan } from "./scheduler.ts";
 import { type Sequence, State } from "./sequence.ts";
 import type { LoopMetrics } from "./telemetry/loop_metrics.ts";
@@ -82,6 +83,8 @@ export interface LoopParts {
   metrics?: LoopMetrics | undefined;
   /** Where the masks of sequences with a grammar come from. Default: there are none. */
   masks?: MaskClient | null;
+  /** Who shows the steps to those who watch. Default: nobody. */
+  live?: LivePublisher | null;
 }
 
 /** One engine's loop; whoever owns it calls {@link EngineLoop.turn} again and again. */
@@ -102,6 +105,7 @@ export class EngineLoop {
   readonly #inFlight: number;
   readonly #metrics: LoopMetrics | null;
   readonly #masks: MaskClient | null;
+  readonly #live: LivePublisher | null;
   /** The pager's counts as of the last step. */
   #groupsBefore = 0;
   #groupsAfter = 0;
@@ -127,6 +131,7 @@ export class EngineLoop {
     this.#inFlight = parts.inFlight ?? 2;
     this.#metrics = parts.metrics ?? null;
     this.#masks = parts.masks ?? null;
+    this.#live = parts.live ?? null;
     this.#scheduler.onPreempt = (sequence) => this.#sink.preempted?.(sequence);
     for (let i = 0; i < this.#inFlight; i++) this.#plans.push(new StepPlan(parts.slots));
     const info = parts.engine.info;
@@ -201,6 +206,7 @@ export class EngineLoop {
     this.stats.lastPlanMs = planned - start;
     this.#engine.commit(this.#descriptor.bytes);
     this.#measure(plan, planned);
+    this.#live?.committed(plan, this.stats.lastPlanMs, this.#descriptor);
     this.#committed = step;
     this.#advance(plan);
     return true;
@@ -251,6 +257,7 @@ export class EngineLoop {
     const u32 = this.#tops.u32;
     this.stats.lastExecMs = u32[RESULT_HEADER.exec_us]! / 1000;
     this.#metrics?.step[plan.shape]?.observe(this.stats.lastExecMs / 1000);
+    this.#live?.completed(plan.step, u32[RESULT_HEADER.exec_us]!);
     if (u32[RESULT_HEADER.num_rows]! > 0) this.#applyRows(plan);
     for (let slot = 0; slot < plan.sequences.length; slot++) {
       if (plan.samples[slot] === 1) this.#applySample(plan.sequences[slot]!, slot);

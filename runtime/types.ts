@@ -3,6 +3,7 @@
  *
  * @module
  */
+import type { LiveView } from "./live.ts";
 import type { LoopMetrics } from "./telemetry/loop_metrics.ts";
 import type { GenerationTiming, RequestMetrics } from "./telemetry/request_metrics.ts";
 
@@ -284,6 +285,8 @@ export interface Engine extends AsyncDisposable {
   stats(): EngineStats;
   /** Histograms and counters since the start. */
   readonly telemetry: EngineTelemetry;
+  /** Blocks, slots and steps for who wants to watch; null or absent where they cannot be seen. */
+  readonly live?: LiveView | null;
   /** Ends all requests as cancelled and frees everything. */
   close(): Promise<void>;
 }

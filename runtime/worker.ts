@@ -29,6 +29,8 @@ export interface WorkerStart {
   stats: SharedArrayBuffer;
   /** Of a {@link LoopMetrics} with as many shapes as the engine has. */
   metrics: SharedArrayBuffer;
+  /** Of a {@link LiveMemory}. */
+  live: SharedArrayBuffer;
   /** What masks go through; null where no request has a constraint. */
   board: BoardMemory | null;
 }
@@ -82,6 +84,7 @@ class EngineWorker {
       start.libraryPath,
       this.#metrics,
       start.board ?? undefined,
+      start.live,
     );
   }
 
@@ -98,6 +101,7 @@ class EngineWorker {
       this.#beat();
       this.#sink.tick();
       this.#takeCommands();
+      this.#host.live!.tick();
       const progressed = loop.turn(BEAT_MS * 1000);
       this.#events.publish();
       if (!progressed && loop.idle) {

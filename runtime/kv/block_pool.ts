@@ -74,6 +74,11 @@ export class BlockPool {
     return this.refs[block] === 0 && this.index.entryOf(block) >= 0 && this.#lastUse[block]! <= this.done;
   }
 
+  /** Whether `block`, which nobody reads or finds, waits for a step that touches it. */
+  isLeaving(block: number): boolean {
+    return this.#lastUse[block]! > this.done;
+  }
+
   /** Gives blocks that were just taken from the free ones their first reader. */
   acquire(start: number, count: number): void {
     this.refs.fill(1, start, start + count);

@@ -14,6 +14,7 @@ import { BlockPool } from "./block_pool.ts";
 import { FreeRuns } from "./free_runs.ts";
 import { FreeStack } from "./free_stack.ts";
 import { MOVE_BUDGET_BLOCKS, type PagerOptions } from "./options.ts";
+import { writeOwners } from "./owners.ts";
 import { ExtentPlacement, PagedPlacement, type Placement } from "./placement.ts";
 import { PrefixCache } from "./prefix_cache.ts";
 import { PagerStats } from "./stats.ts";
@@ -245,6 +246,11 @@ export class BlockPager {
   dropCache(): void {
     this.#pool.dropCache();
     this.#countFree();
+  }
+
+  /** Writes whose each block is, as {@link Owner} says. O(numBlocks). */
+  writeOwners(owners: Uint16Array): void {
+    writeOwners(owners, this.#maps, this.#mode === "static" ? null : this.#pool, this.#maxBlocks);
   }
 
   /** Throws if an invariant is broken: a block owned twice or by nobody, a wrong count. O(numBlocks). */
