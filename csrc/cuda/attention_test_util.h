@@ -64,6 +64,7 @@ struct Shape {
   uint32_t window = 0;
   uint32_t split_tokens = 256;
   uint32_t out_dtype = KVRM_F32;
+  uint32_t layers = 2;  // of the pool; the last one is used
 };
 
 enum class Scatter { kNone, kRandom, kWorst };  // one run; runs at random; every block apart
@@ -106,15 +107,14 @@ inline float KvValue(const Shape& shape, const Sequence& s, bool value, uint32_t
 
 class Attention {
  public:
-  static constexpr uint32_t kLayers = 2, kLayer = 1;
-
   // fill_pool false: blocks are placed, K and V stay NaN until the caller writes them.
   Attention(const Shape& shape, const std::vector<Sequence>& sequences, Scatter scatter, uint32_t seed,
             bool fill_pool = true)
       : shape_(shape), sequences_(sequences) {
     std::stable_partition(sequences_.begin(), sequences_.end(), [](const Sequence& s) { return s.decode; });
     const uint32_t heads = shape.kv_heads * shape.group, dim = shape.head_dim;
-    block_bytes_ = uint64_t{kLayers} * 2 * shape.kv_heads * shape.block_tokens * dim * KvElementBytes(shape.kv_dtype);
+    block_bytes_ =
+        uint64_t{shape.layers} * 2 * shape.kv_heads * shape.block_tokens * dim * KvElementBytes(shape.kv_dtype);
     Place(scatter, seed);
     if (fill_pool) FillPool();
     PlaceUnits();
@@ -135,7 +135,7 @@ class Attention {
     v.slots = slots;
     v.max_rows = rows_;
     v.block_tokens = shape.block_tokens;
-    v.layers = kLayers;
+    v.layers = shape.layers;
     v.heads = heads;
     v.kv_heads = shape.kv_heads;
     v.head_dim = dim;
@@ -149,16 +149,8 @@ class Attention {
     v.pool = pool_->As<uint8_t>();
     v.block_bytes = block_bytes_;
     v.kv_dtype = shape.kv_dtype;
-    args_ = {q_->As<float>(),
-             out_->As<void>(),
-             shape.out_dtype,
-             kLayer,
-             shape.window,
-             Scale(),
-             acc_->As<float>(),
-             stat_->As<float>(),
-             arrivals_->As<uint32_t>(),
-             work_->As<uint32_t>()};
+    args_ = {q_->As<float>(), out_->As<void>(),  shape.out_dtype,    shape.layers - 1,          shape.window,
+             Scale(),         acc_->As<float>(), stat_->As<float>(), arrivals_->As<uint32_t>(), work_->As<uint32_t>()};
   }
 
   float Scale() const { return 1.0f / std::sqrt(static_cast<float>(shape_.head_dim)); }
@@ -270,10 +262,10 @@ class Attention {
         const uint32_t logical = token / shape_.block_tokens;
         const uint32_t block = PhysicalBlock(groups[FindGroup(groups, slot.group_count, logical)], logical);
         for (uint32_t row = 0; row < 2 * shape_.kv_heads; ++row) {
-          uint8_t* at =
-              bytes.data() + block * block_bytes_ +
-              ((uint64_t{kLayer} * 2 * shape_.kv_heads + row) * shape_.block_tokens + token % shape_.block_tokens) *
-                  dim * element;
+          uint8_t* at = bytes.data() + block * block_bytes_ +
+                        ((uint64_t{shape_.layers - 1} * 2 * shape_.kv_heads + row) * shape_.block_tokens +
+                         token % shape_.block_tokens) *
+                            dim * element;
           for (uint32_t n = 0; n < dim; ++n, at += element) {
             const float x = KvValue(shape_, sequences_[i], row >= shape_.kv_heads, token, row % shape_.kv_heads, n);
             if (element == 4) Put(at, x);
