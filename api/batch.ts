@@ -28,13 +28,14 @@ export interface Choice {
 /** Why a choice ended, where it did end. */
 export type WireFinishReason = Exclude<FinishReason, "cancelled">;
 
-/** Starts all requests, or none: if one is refused, those before it end and its error is thrown. */
-export function startAll(engine: Engine, requests: readonly GenerateRequest[]): Generation[] {
+/** Starts all requests, or none: if one is refused, now or by the grammar engine, the others end and its error is thrown. */
+export async function startAll(engine: Engine, requests: readonly GenerateRequest[]): Promise<Generation[]> {
   const generations: Generation[] = [];
   const asked = now();
   try {
     for (const request of requests) generations.push(engine.generate(request));
     recordOf(requests[0]?.signal)?.begin(requests, generations, asked);
+    await Promise.all(generations.map(({ accepted }) => accepted));
   } catch (error) {
     cancelAll(generations);
     throw error;

@@ -5,7 +5,8 @@
  */
 
 import { InvalidRequestError } from "../runtime/errors.ts";
-import type { ChatMessage, Engine, GenerateRequest } from "../runtime/types.ts";
+import type { ChatMessage, Constraint, Engine, GenerateRequest } from "../runtime/types.ts";
+import type { AskedConstraint } from "./schemas/structured.ts";
 import {
   adaptMessages,
   callClosing,
@@ -17,6 +18,7 @@ import {
   type ToolFormat,
   toolFormatOf,
 } from "./tools/formats.ts";
+import { autoConstraint, type CallOptions, callsConstraint } from "./tools/grammar.ts";
 import { type Thinking, thinkingOf, TurnParser } from "./tools/turn.ts";
 
 /** Whether the model calls tools: as it likes, not at all, at least one, or the one that is named. */
@@ -39,12 +41,16 @@ export interface Conversation {
   addSpecialTokens?: boolean;
   /** Tell thoughts from the answer. Default true. */
   splitReasoning?: boolean;
+  /** What the answer's text has to be, beside its thoughts and calls. Default: anything. */
+  answer?: AskedConstraint | null;
 }
 
 /** A conversation, ready to be generated. */
 export interface PreparedTurn {
   /** What the engine has to be asked, beside sampling and length. */
-  request: { prompt: readonly number[] } & Pick<GenerateRequest, "stop" | "skipSpecialTokens">;
+  request:
+    & { prompt: readonly number[] }
+    & Pick<GenerateRequest, "stop" | "skipSpecialTokens" | "constraint" | "constraintParam">;
   /** A parser for each choice; null where the answer is text and nothing else. */
   newParser: (() => TurnParser) | null;
 }
@@ -79,6 +85,7 @@ export function prepareTurn(
   const closing = speaks !== null && (opening !== "" && (isNamed(conversation) || !parallel))
     ? callClosing(speaks)
     : null;
+  const several = parallel && !isNamed(conversation);
   const special = (tools.length > 0 && hasSpecialMarkers(speaks!)) || thinking?.open === "[THINK]";
   const plain = tools.length === 0 && thinking === null;
   const names = new Set(tools.map((tool) => tool.function.name));
@@ -87,12 +94,16 @@ export function prepareTurn(
       prompt,
       ...(special && { skipSpecialTokens: false }),
       ...(closing !== null && { stop: [closing] }),
+      ...turnConstraint(
+        conversation,
+        { format: speaks!, template, tools, parallel: several },
+        opening,
+        opened,
+      ),
     },
     newParser: plain ? null : () =>
       new TurnParser({
-        tools: tools.length > 0
-          ? { format: speaks!, names, parallel: parallel && !isNamed(conversation) }
-          : null,
+        tools: tools.length > 0 ? { format: speaks!, names, parallel: several } : null,
         thinking,
         startsThinking: thinking !== null && opened && opening === "",
         opening,
@@ -108,13 +119,60 @@ export function renderConversation(
   format: ToolFormat | null = toolFormatOf(engine.model.chatTemplate),
 ): string {
   const adapted = adaptMessages(conversation.messages, format);
-  const known = knowsTools(engine.model.chatTemplate);
-  return engine.renderChat(known ? adapted : describeTools(adapted, tools), {
+  const options = {
     addGenerationPrompt: conversation.addGenerationPrompt ?? true,
     continueFinalMessage: conversation.continueFinalMessage ?? false,
-    ...(known && tools.length > 0 && { tools }),
     ...(conversation.variables && { variables: conversation.variables }),
-  });
+  };
+  if (knowsTools(engine.model.chatTemplate)) {
+    return engine.renderChat(adapted, { ...options, ...(tools.length > 0 && { tools }) });
+  }
+  try {
+    return engine.renderChat(describeTools(adapted, tools), options);
+  } catch (error) {
+    // Some templates know no system; then the user tells of the tools.
+    if (tools.length === 0 || adapted.some(({ role }) => role === "system")) throw error;
+    return engine.renderChat(describeTools(adapted, tools, "user"), options);
+  }
+}
+
+/** What the engine is held to: a call where one is asked for, else the form of the answer, or of strict tools' calls. */
+function turnConstraint(
+  { answer = null, toolChoice }: Conversation,
+  calls: CallOptions,
+  opening: string,
+  opened: boolean,
+): Pick<GenerateRequest, "constraint" | "constraintParam"> {
+  const { tools } = calls;
+  if (opening !== "") {
+    const chosen = typeof toolChoice === "object"
+      ? tools.filter((tool) => tool.function.name === toolChoice.name)
+      : tools;
+    const constraint = callsConstraint({ ...calls, tools: chosen }, opening);
+    return { constraint, constraintParam: "tool_choice" };
+  }
+  const call = tools.length > 0 && answer !== null ? callsConstraint(calls) : null;
+  const form: Constraint | null = answer === null
+    ? tools.length > 0 ? autoConstraint(calls) : null
+    : call === null
+    ? answer.constraint
+    : { type: "either", options: [answer.constraint, call] };
+  if (form === null) return {};
+  const constraintParam = answer?.constraintParam ?? "tools";
+  return { constraint: afterThoughts(form, thinkingOf(calls.template), opened), constraintParam };
+}
+
+/** A model that thinks may do so before what it is held to. */
+function afterThoughts(form: Constraint, thinking: Thinking | null, opened: boolean): Constraint {
+  if (thinking === null) return form;
+  const space: Constraint = { type: "regex", pattern: "\\s{0,8}" };
+  const rest: Constraint[] = [{ type: "until", text: thinking.close }, space, form];
+  if (opened) return { type: "sequence", parts: rest };
+  const thoughts: Constraint = {
+    type: "sequence",
+    parts: [space, { type: "literal", text: thinking.open }, ...rest],
+  };
+  return { type: "either", options: [form, thoughts] };
 }
 
 /** The tools that the model is told of: none where it may call none, since nothing else would keep it from it. */

@@ -11,6 +11,7 @@ import { ApiError } from "./errors.ts";
 import type { ChatBody, Message } from "./schemas/chat.ts";
 import type { CompletionBody, Prompt } from "./schemas/completions.ts";
 import type { SamplingBody } from "./schemas/sampling.ts";
+import { constraintOf } from "./schemas/structured.ts";
 import { toolsOf } from "./schemas/tools.ts";
 
 /** OpenAI's default length of a plain completion. */
@@ -23,6 +24,7 @@ export function completionRequests(body: CompletionBody, signal: AbortSignal): G
     maxTokens: body.max_tokens ?? DEFAULT_COMPLETION_TOKENS,
     logprobs: body.logprobs,
     promptLogprobs: body.echo ? body.logprobs : undefined,
+    ...constraintOf(body),
   });
   return promptsOf(body.prompt).map((prompt) => ({ ...common, prompt }));
 }
@@ -57,6 +59,7 @@ export function conversationOf(body: Partial<ChatBody> & Pick<ChatBody, "message
     continueFinalMessage: continues,
     addSpecialTokens: body.add_special_tokens ?? false,
     splitReasoning: body.reasoning_format !== "none",
+    answer: constraintOf(body),
   };
 }
 

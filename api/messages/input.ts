@@ -21,9 +21,9 @@ export function messageConversation(body: CountBody): Conversation {
       ...(system === "" ? [] : [{ role: "system", content: system }]),
       ...body.messages.flatMap(chatMessages),
     ],
-    tools: (body.tools ?? []).map(({ name, description, input_schema }): FunctionTool => ({
+    tools: (body.tools ?? []).map(({ name, description, input_schema, strict }): FunctionTool => ({
       type: "function",
-      function: { name, ...present({ description }), parameters: input_schema },
+      function: { name, ...present({ description, strict }), parameters: input_schema },
     })),
     toolChoice: choice === null ? "auto" : toolChoice(choice),
     parallelToolCalls: !(choice !== null && choice["disable_parallel_tool_use"] === true),

@@ -62,6 +62,7 @@ const tool = z.looseObject({
   name: functionName,
   description: z.string("a text").nullish(),
   input_schema: z.record(z.string(), z.unknown(), "a JSON schema (an object)"),
+  strict: flag(),
 }, 'a tool such as {"name": "…", "input_schema": {…}}');
 
 const choiceWanted = '{"type": "auto"}, {"type": "any"}, {"type": "none"} or {"type": "tool", "name": "…"}';

@@ -41,7 +41,7 @@ export function newResponse(body: ResponseBody, model: ModelInfo) {
     service_tier: "default",
     store: body.store ?? true,
     temperature: body.temperature ?? null,
-    text: { format: { type: "text" } },
+    text: { format: body.text?.format ?? { type: "text" } },
     tool_choice: body.tool_choice ?? "auto",
     tools: (body.tools ?? []).map((tool) => ({
       ...tool,

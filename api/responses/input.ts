@@ -4,9 +4,11 @@
  * @module
  */
 
-import type { ChatMessage, GenerateRequest } from "../../runtime/types.ts";
+import { InvalidRequestError } from "../../runtime/errors.ts";
+import type { ChatMessage, Constraint, GenerateRequest } from "../../runtime/types.ts";
 import type { Conversation, PreparedTurn } from "../conversation.ts";
 import { commonFields, present } from "../requests.ts";
+import { type AskedConstraint, constraintOf } from "../schemas/structured.ts";
 import { toolsOf } from "../schemas/tools.ts";
 import { type InputItem, type ResponseBody, wantsLogprobs } from "./schema.ts";
 
@@ -88,7 +90,24 @@ export function responseConversation(body: ResponseBody, before: readonly ChatMe
     ],
     parallelToolCalls: body.parallel_tool_calls ?? true,
     variables: { ...(effort && { reasoning_effort: effort }), ...body.chat_template_kwargs },
+    answer: answerOf(body),
   };
+}
+
+/** What the answer's text has to be, by text.format or one of the extras. */
+function answerOf(body: ResponseBody): AskedConstraint | null {
+  const format = body.text?.format ?? null;
+  if (format === null || format.type === "text") return constraintOf(body);
+  const constraint: Constraint = format.type === "json_schema"
+    ? { type: "jsonSchema", schema: format.schema }
+    : { type: "json" };
+  const extra = constraintOf(body);
+  if (extra === null) return { constraint, constraintParam: "text.format" };
+  throw new InvalidRequestError(
+    `text.format and ${extra.constraintParam} both say what the answer must be; only one of them may.`,
+    extra.constraintParam,
+    "invalid_value",
+  );
 }
 
 /** The engine's request for a response. */

@@ -65,6 +65,19 @@ const functionTool = z.looseObject({
 
 const namedTool = z.object({ type: z.literal("function"), name: functionName });
 
+const formatWanted = '{"type": "text"}, {"type": "json_object"} or {"type": "json_schema", "schema": {…}}';
+
+const textFormat = z.discriminatedUnion("type", [
+  z.looseObject({ type: z.literal("text") }),
+  z.looseObject({ type: z.literal("json_object") }),
+  z.looseObject({
+    type: z.literal("json_schema"),
+    name: z.string("a text").nullish(),
+    schema: z.record(z.string(), z.unknown(), "a JSON schema (an object)"),
+    strict: flag(),
+  }),
+], { error: () => formatWanted }).nullish();
+
 const { n: _n, stream_options: _options, response_format: _format, ...fields } = samplingFields;
 
 /** The body of `POST /v1/responses`. */
@@ -88,7 +101,7 @@ export const responseBody = z.object({
   ], '"none", "auto", "required", {"type": "function", "name": "…"} or {"type": "allowed_tools", …}')
     .nullish(),
   parallel_tool_calls: flag(),
-  text: z.looseObject({ format: neutral({ type: "text" }) }, "an object").nullish(),
+  text: z.looseObject({ format: textFormat }, "an object").nullish(),
   reasoning: z.looseObject({ effort: z.string("a text").nullish() }, "an object").nullish(),
   include: z.array(z.string("a text"), "an array of texts").nullish(),
   top_logprobs: integer(0, 20, "an integer from 0 to 20"),

@@ -33,7 +33,7 @@ async function chat(context: ApiContext, c: Context<ApiEnv>): Promise<Response> 
   requireModel(engine.model, body.model);
   requireChatTemplate(engine.model);
   const turn = prepareTurn(engine, conversationOf(body), toolFormat);
-  const generations = startAll(engine, [chatRequest(body, turn, c.req.raw.signal)]);
+  const generations = await startAll(engine, [chatRequest(body, turn, c.req.raw.signal)]);
   if (!body.stream) {
     const identity = newIdentity("chatcmpl", "chat.completion", engine.model.id, c.get("record"));
     return Response.json(await chatCompletion(engine, identity, body, turn, generations));

@@ -27,7 +27,7 @@ async function complete({ engine, log, maxBodyBytes }: ApiContext, c: Context<Ap
   const body = validate(completionBody, await readJson(c.req.raw, maxBodyBytes));
   checkCompletion(body);
   requireModel(engine.model, body.model);
-  const generations = startAll(engine, completionRequests(body, c.req.raw.signal));
+  const generations = await startAll(engine, completionRequests(body, c.req.raw.signal));
   const identity = newIdentity("cmpl", "text_completion", engine.model.id, c.get("record"));
   if (!body.stream) return Response.json(await completion(engine, identity, body, generations));
 

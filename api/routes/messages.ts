@@ -34,7 +34,7 @@ async function createMessage(context: ApiContext, c: Context<ApiEnv>): Promise<R
   requireModel(engine.model, body.model);
   requireChatTemplate(engine.model);
   const turn = prepareTurn(engine, messageConversation(body), toolFormat);
-  const [generation] = startAll(engine, [messageRequest(body, turn, c.req.raw.signal)]) as [Generation];
+  const [generation] = await startAll(engine, [messageRequest(body, turn, c.req.raw.signal)]) as [Generation];
   const writer = new MessageWriter(engine.model.id, generation.usage, turn.newParser?.() ?? null);
   const record = c.get("record");
   if (record !== undefined) record.responseId = writer.id;

@@ -54,7 +54,9 @@ async function respond(context: ApiContext, store: ResponseStore, c: Context<Api
   requireChatTemplate(engine.model);
   const before = messagesBefore(store, body.previous_response_id ?? null);
   const turn = prepareTurn(engine, responseConversation(body, before), toolFormat);
-  const [generation] = startAll(engine, [responseRequest(body, turn, c.req.raw.signal)]) as [Generation];
+  const [generation] = await startAll(engine, [responseRequest(body, turn, c.req.raw.signal)]) as [
+    Generation,
+  ];
   const writer = new ResponseWriter(engine, body, turn, generation, (response) => {
     if (response.store) store.put({ response, messages: [...before, ...conversationWith(body, response)] });
   });

@@ -23,8 +23,6 @@ export const unsupportedFields = {
   mirostat: neutral(0),
   dry_multiplier: neutral(0),
   xtc_probability: neutral(0),
-  grammar: neutral(""),
-  json_schema: neutral(),
 };
 
 /** Of chats alone. */

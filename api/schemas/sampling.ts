@@ -7,6 +7,7 @@
 import { z } from "zod";
 import { InvalidRequestError } from "../../runtime/errors.ts";
 import { flag, integer, list, neutral, number } from "./fields.ts";
+import { structuredFields } from "./structured.ts";
 
 const stopWanted = "a text or an array of at most 16 texts, none of them empty";
 const stopText = z.string(stopWanted).min(1, stopWanted);
@@ -86,12 +87,7 @@ export const samplingFields = {
   repetition_penalty: number(Number.MIN_VALUE, 10, "a number of more than 0 and at most 10"),
   logit_bias: logitBias(),
   min_tokens: neutral(0),
-  response_format: neutral({ type: "text" }),
-  guided_json: neutral(),
-  guided_regex: neutral(),
-  guided_choice: neutral(),
-  guided_grammar: neutral(),
-  structured_outputs: neutral(),
+  ...structuredFields,
 };
 
 /** The values of `samplingFields`. */

@@ -15,9 +15,6 @@ export class GrammarSizeError extends Error {
   }
 }
 
-/** Digits of an integer at most, so that it is exact in JavaScript and Python alike. */
-const INTEGER = '"-"? ("0" | [1-9] [0-9]{0,14})';
-
 /** See the module. A rule with the same body as another is that other. */
 export class GrammarBuilder {
   readonly #rules = new Map<string, string>();
@@ -47,15 +44,20 @@ export class GrammarBuilder {
     this.#rules.set(name, body);
   }
 
-  /** One of some expressions, of which there is at least one. */
+  /**
+   * One of some expressions, of which there is at least one. Each becomes a rule that refers to a rule: XGrammar
+   * copies rules without references into those that begin with them, and merges states that it should keep apart
+   * where alternatives begin alike, so that `[0-9] | [1-9] [0-9]` matches "05". References are never merged.
+   */
   or(options: readonly string[]): string {
     const different = [...new Set(options)];
-    return different.length === 1 ? different[0]! : this.rule(different.join(" | "));
+    if (different.length === 1) return different[0]!;
+    return this.rule(different.map((option) => this.rule(this.rule(option))).join(" | "));
   }
 
   /** One character of a JSON string, which may be an escape; no half of a surrogate pair. */
   get char(): string {
-    const plain = oneOf(JSON_PLAIN)!;
+    const [plain] = oneOf(JSON_PLAIN)!;
     const hex = "[0-9A-Fa-f]";
     const code = `([0-9A-CE-Fa-ce-f] ${hex} ${hex} ${hex} | [Dd] [0-7] ${hex} ${hex})`;
     return this.rule(`${plain} | "\\\\" (["\\\\/bfnrt] | "u" ${code})`);
@@ -68,17 +70,18 @@ export class GrammarBuilder {
 
   /** An integer. */
   get integer(): string {
-    return this.rule(INTEGER);
+    // So many digits are exact in JavaScript and Python alike.
+    return this.rule(`"-"? ${this.or(['"0"', "[1-9] [0-9]{0,14}"])}`);
   }
 
   /** A number. */
   get number(): string {
-    return this.rule(`${INTEGER} ("." [0-9]{1,16})? ([eE] [+-]? [0-9]{1,2})?`);
+    return this.rule(`${this.integer} ("." [0-9]{1,16})? ([eE] [+-]? [0-9]{1,2})?`);
   }
 
   /** True or false. */
   get boolean(): string {
-    return this.rule('"true" | "false"');
+    return this.or(['"true"', '"false"']);
   }
 
   /** Any JSON value. */
@@ -90,10 +93,8 @@ export class GrammarBuilder {
     const pair = `${this.string} ": " ${name}`;
     this.#names.set("object", this.rule(`"{" (${pair} (", " ${pair})*)? "}"`));
     this.#names.set("array", this.rule(`"[" (${name} (", " ${name})*)? "]"`));
-    this.define(
-      name,
-      `${this.object} | ${this.array} | ${this.string} | ${this.number} | ${this.boolean} | "null"`,
-    );
+    const values = [this.object, this.array, this.string, this.number, this.boolean, '"null"'];
+    this.define(name, this.or(values));
     return name;
   }
 

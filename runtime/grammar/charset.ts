@@ -61,22 +61,21 @@ const BEYOND_ASCII: CharSet = [[0x80, 0xd7ff], [0xe000, 0x10ffff]];
 const MOST_SINGLES = 512;
 
 /**
- * An EBNF expression for one character of the set; null where there is none. XGrammar's classes know ASCII alone: a
- * range beyond it matches the wrong characters, and a class with `^` matches everything beyond it. So a set has all
- * of those characters, or few, which are written one by one.
+ * EBNF expressions for one character of the set, one of which it matches; null where there are none. XGrammar's
+ * classes know ASCII alone: a range beyond it matches the wrong characters, and a class with `^` matches everything
+ * beyond it. So a set has all of those characters, or few, which are written one by one.
  */
-export function oneOf(set: CharSet): string | null {
+export function oneOf(set: CharSet): string[] | null {
   const beyond = intersect(set, BEYOND_ASCII);
   if (JSON.stringify(beyond) === JSON.stringify(BEYOND_ASCII)) {
-    return `[^${ranges(intersect(complementOfAscii(set), ASCII))}]`;
+    return [`[^${ranges(complementOfAscii(set))}]`];
   }
   if (beyond.reduce((sum, [low, high]) => sum + high - low + 1, 0) > MOST_SINGLES) return null;
   const singles = beyond.flatMap(([low, high]) =>
     Array.from({ length: high - low + 1 }, (_, i) => literal(String.fromCodePoint(low + i)))
   );
   const ascii = intersect(set, ASCII);
-  const options = [...(ascii.length > 0 ? [classOf(ascii)] : []), ...singles];
-  return options.length === 0 ? null : options.length === 1 ? options[0]! : `(${options.join(" | ")})`;
+  return [...(ascii.length > 0 ? [classOf(ascii)] : []), ...singles];
 }
 
 /** The characters of the set that are ASCII. */

@@ -79,7 +79,7 @@ function expression(builder: GrammarBuilder, constraint: Constraint, depth: numb
     case "jsonSchema":
       return schemaGrammar(builder, constraint.schema);
     case "regex":
-      return builder.rule(regexGrammar(constraint.pattern, { json: false }));
+      return builder.rule(regexGrammar(builder, constraint.pattern, { json: false }));
     case "choice":
       return builder.or(choices(constraint.choices));
     case "literal":

@@ -3,6 +3,7 @@
  *
  * @module
  */
+import type { GrammarBuilder } from "./builder.ts";
 import {
   ANY,
   type CharSet,
@@ -61,17 +62,19 @@ const JSON_ESCAPES: readonly (readonly [number, string])[] = [
  *
  * @throws {RegexError} for what is malformed, and for what no grammar can say: looking around, back references
  */
-export function regexGrammar(pattern: string, { json }: { json: boolean }): string {
-  return new RegexParser(pattern, json).parse();
+export function regexGrammar(builder: GrammarBuilder, pattern: string, { json }: { json: boolean }): string {
+  return new RegexParser(builder, pattern, json).parse();
 }
 
 class RegexParser {
+  readonly #builder: GrammarBuilder;
   readonly #text: string;
   readonly #json: boolean;
   #at = 0;
   #depth = 0;
 
-  constructor(text: string, json: boolean) {
+  constructor(builder: GrammarBuilder, text: string, json: boolean) {
+    this.#builder = builder;
     this.#text = text;
     this.#json = json;
   }
@@ -87,7 +90,7 @@ class RegexParser {
     const options = [this.#sequence()];
     while (this.#take("|")) options.push(this.#sequence());
     this.#depth--;
-    return options.length === 1 ? options[0]! : `(${options.join(" | ")})`;
+    return this.#builder.or(options);
   }
 
   #sequence(): string {
@@ -233,13 +236,13 @@ class RegexParser {
       if (some === null) {
         throw this.#error("a class with some but not all of the characters beyond ASCII", -1);
       }
-      options.push(some);
+      options.push(...some);
     }
     if (this.#json) {
       for (const [code, text] of JSON_ESCAPES) if (has(set, code)) options.push(literal(text));
     }
     if (options.length === 0) throw this.#error("a character that nothing matches", -1);
-    return options.length === 1 ? options[0]! : `(${options.join(" | ")})`;
+    return this.#builder.or(options);
   }
 
   get #peek(): string {

@@ -234,7 +234,7 @@ class SchemaCompiler {
       throw new SchemaError(`${name} with ${beside} is not supported`, place);
     }
     try {
-      return this.#builder.rule(regexGrammar(pattern, { json: true }));
+      return this.#builder.rule(regexGrammar(this.#builder, pattern, { json: true }));
     } catch (error) {
       if (error instanceof RegexError) throw new SchemaError(`pattern has ${error.message}`, place);
       throw error;
@@ -345,8 +345,8 @@ class SchemaCompiler {
     let later = extra === null ? '""' : `(", " ${extra})*`;
     for (const { pair, optional } of pairs.toReversed()) {
       const [afterFirst, afterLater] = [this.#builder.rule(first), this.#builder.rule(later)];
-      first = `${pair} ${afterLater}${optional ? ` | ${afterFirst}` : ""}`;
-      later = `", " ${pair} ${afterLater}${optional ? ` | ${afterLater}` : ""}`;
+      first = this.#builder.or([`${pair} ${afterLater}`, ...(optional ? [afterFirst] : [])]);
+      later = this.#builder.or([`", " ${pair} ${afterLater}`, ...(optional ? [afterLater] : [])]);
     }
     return this.#builder.rule(first);
   }

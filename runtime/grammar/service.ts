@@ -212,6 +212,9 @@ export class GrammarService {
         grammar.resolve();
         return;
       }
+      case "lost":
+        this.#options.onBroken(event.sequence, failure(event.message));
+        return;
       case "broken": {
         const grammar = this.#compiling.find(({ id }) => id === event.grammar) ?? null;
         const refused = grammar !== null;

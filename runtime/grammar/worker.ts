@@ -16,10 +16,14 @@ export type GrammarCommand =
   | { type: "compile"; grammar: number; text: string; marks: boolean }
   | { type: "drop"; grammar: number };
 
-/** Messages from it. After "broken" it is of no more use; `grammar` or `sequence` is what it broke over. */
+/**
+ * Messages from it. "lost": a sequence cannot go on. After "broken" it is of no more use; `grammar` or `sequence` is
+ * what it broke over.
+ */
 export type GrammarEvent =
   | { type: "started" }
   | { type: "compiled"; grammar: number }
+  | { type: "lost"; message: string; sequence: number }
   | { type: "broken"; message: string; grammar: number; sequence: number };
 
 /** How long messages may have to wait while tokens come, in milliseconds. */
@@ -105,16 +109,29 @@ class GrammarWorker {
     const { matcher } = follower;
     // What it has seen before, it does not look at again.
     for (let i = follower.accepted - request.known; i < request.tokens.length; i++) {
-      if (!matcher.isTerminated() && !matcher.acceptToken(request.tokens[i]!)) {
-        throw new Error(`token ${request.tokens[i]} was not among those of its mask`);
+      const token = request.tokens[i]!;
+      if (!matcher.isTerminated() && !matcher.acceptToken(token)) {
+        return this.#lose(sequence, `token ${token} is not one that the text could go on with`);
       }
       follower.accepted++;
     }
-    this.#masks.publish(
-      request,
-      matcher.isTerminated() ? this.#onlyStops : await matcher.getNextTokenBitmask(),
-    );
+    const mask = matcher.isTerminated() ? this.#onlyStops : await matcher.getNextTokenBitmask();
+    if (!this.#allowsAny(mask)) return this.#lose(sequence, "no token of the model can go on with the text");
+    this.#masks.publish(request, mask);
     this.#masks.busy(0);
+  }
+
+  #lose(sequence: number, message: string): void {
+    this.#masks.busy(0);
+    post({ type: "lost", message, sequence });
+  }
+
+  /** Bits beyond the vocabulary do not count. */
+  #allowsAny(mask: Int32Array | Uint32Array): boolean {
+    const last = mask.length - 1;
+    for (let i = 0; i < last; i++) if (mask[i] !== 0) return true;
+    const beyond = this.#vocabulary.offsets.length - 1 - 32 * last;
+    return (mask[last]! & (beyond === 32 ? -1 : (1 << beyond) - 1)) !== 0;
   }
 
   #break(error: unknown): void {

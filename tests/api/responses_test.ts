@@ -133,7 +133,7 @@ Deno.test("POST /v1/responses refuses what it does not have, by name", async () 
       [{ truncation: "auto" }, "truncation"],
       [{ input: [] }, "input"],
       [{ input: [{ role: "user", content: [{ type: "input_image" }] }] }, "input"],
-      [{ text: { format: { type: "json_object" } } }, "text.format"],
+      [{ text: { format: { type: "xml" } } }, "text.format"],
       [{ tool_choice: "required" }, "tool_choice"],
     ] as const
   ) {
