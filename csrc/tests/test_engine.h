@@ -43,6 +43,13 @@ inline kvrm_engine_config EngineConfig() {
   return c;
 }
 
+// Whether the library under test is the GPU's.
+inline bool OnGpu() {
+  uint8_t text[8] = {};
+  kvrm_backend(text, sizeof(text));
+  return text[0] == 'c' && text[1] == 'u';
+}
+
 class TestEngine {
  public:
   kvrm_engine_config config;
