@@ -2,6 +2,7 @@
 #include <algorithm>
 
 #include "gemm.h"
+#include "gemm_lt.h"
 
 namespace kvrm::cuda {
 namespace {
@@ -111,11 +112,20 @@ uint32_t MaxShared() {
   return static_cast<uint32_t>(std::max(0, bytes - kStatic));
 }
 
+// By cuBLASLt, all rows of the shape.
+bool LaunchLt(const LaunchContext& context, const DeviceWeight& weight, const GemmInput& in, const GemmArgs& args) {
+  float* sums = LtSums(args.max_rows, args.n);
+  if (!sums || !LtProduct(context.stream, weight, in.x, args.max_rows, sums)) return false;
+  LaunchEpilogue(context, args, sums);
+  return true;
+}
+
 void LaunchProduct(const LaunchContext& context, const DeviceWeight& weight, const GemmInput& in, GemmArgs args) {
   if (args.max_rows == 0 || args.n == 0) return;
-  if (LaunchTensor(context, weight, in, args, MaxShared())) return;
   args.tile_features = TileFeatures(args, 64);
   args.tiles = DivideUp(args.n, args.tile_features);
+  if (LtWanted() && LaunchLt(context, weight, in, args)) return;
+  if (LaunchTensor(context, weight, in, args, MaxShared())) return;
   LaunchGeneric(context, weight.type, args);
 }
 

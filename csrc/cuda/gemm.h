@@ -142,6 +142,9 @@ __device__ __forceinline__ uint32_t RowsInUse(const GemmArgs& args) {
 
 void LaunchGeneric(const LaunchContext& context, WeightType type, const GemmArgs& args);
 
+// What becomes of sums [max_rows][n] that are not made here.
+void LaunchEpilogue(const LaunchContext& context, const GemmArgs& args, const float* sums);
+
 // On tensor cores. False, and nothing is launched, when a block may not have the shared memory that it takes.
 bool LaunchHalf(const LaunchContext& context, const GemmArgs& args, uint32_t max_shared);
 bool LaunchFp8(const LaunchContext& context, const GemmArgs& args, uint32_t max_shared);

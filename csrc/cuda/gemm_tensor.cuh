@@ -86,7 +86,7 @@ bool LaunchTyped(const LaunchContext& context, const GemmArgs& args, uint32_t ma
   config.stream = context.stream;
   config.dependent = context.dependent;
   void (*kernel)(GemmArgs) = large ? LargeKernel<kType, T> : SmallKernel<kType, T>;
-  AllowShared(kernel, config.shared_bytes);
+  AllowShared(kernel, max_shared);  // for graphs that hold other shapes of it, too
   Launch(config, kernel, args);
   return true;
 }

@@ -146,7 +146,7 @@ TEST(NanStaysInItsRow) {
 
 // ---- the residual ---------------------------------------------------------------------------------------
 
-TEST(ResidualsAddTheProductAndItsBias) {
+TEST(ResidualAddsTheProductAndItsBias) {
   Random random(7);
   for (const Type& type : kTypes) {
     const uint32_t n = 80, k = 1056;
