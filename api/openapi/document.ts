@@ -47,7 +47,7 @@ export function openapiDocument(): Json {
 }
 
 function operation(endpoint: Endpoint): Json {
-  const { method, path, tag, summary, body, open } = endpoint;
+  const { method, path, tag, summary, body, example, open } = endpoint;
   const name = path.replace(/^\/(v1\/)?/, "").replace(/[{}]/g, "").replace(/\//g, "_");
   return {
     operationId: `${method}_${name}`,
@@ -57,7 +57,7 @@ function operation(endpoint: Endpoint): Json {
       parameters: [{ name: "id", in: "path", required: true, schema: { type: "string", minLength: 1 } }],
     }),
     ...(body && {
-      requestBody: { required: true, content: { "application/json": { schema: jsonSchema(body) } } },
+      requestBody: { required: true, content: { "application/json": { schema: jsonSchema(body), example } } },
     }),
     ...(open && { security: [{}] }),
     responses: responses(endpoint),

@@ -21,6 +21,8 @@ export interface Endpoint {
   summary: string;
   /** Schema of the request's JSON. */
   body?: z.ZodType;
+  /** A request's JSON. */
+  example?: Record<string, unknown>;
   /** Schema of the answer's JSON; null for text. */
   answer: z.ZodType | null;
   /** The same where the answer is no JSON. */
@@ -41,6 +43,8 @@ export interface Endpoint {
 const BODY_ERRORS = [400, 404, 413, 415];
 const RUN_ERRORS = [...BODY_ERRORS, 429, 503, 504];
 
+const messages = [{ role: "user", content: "Tell me a story about a fox" }];
+
 /** All of them. */
 export const ENDPOINTS: readonly Endpoint[] = [
   {
@@ -49,6 +53,7 @@ export const ENDPOINTS: readonly Endpoint[] = [
     tag: "OpenAI",
     summary: "The next turn of a conversation",
     body: chatBody,
+    example: { messages, max_tokens: 32 },
     answer: answers.chatAnswer,
     event: answers.chatChunk,
     done: true,
@@ -60,6 +65,7 @@ export const ENDPOINTS: readonly Endpoint[] = [
     tag: "OpenAI",
     summary: "What follows a text",
     body: completionBody,
+    example: { prompt: "Once upon a time", max_tokens: 32 },
     answer: answers.completionAnswer,
     event: answers.completionAnswer,
     done: true,
@@ -71,6 +77,7 @@ export const ENDPOINTS: readonly Endpoint[] = [
     tag: "OpenAI",
     summary: "A response, which may go on with a stored one",
     body: responseBody,
+    example: { input: "Tell me a story about a fox", max_output_tokens: 32 },
     answer: answers.responseAnswer,
     event: answers.typedEvent,
     errors: RUN_ERRORS,
@@ -113,6 +120,7 @@ export const ENDPOINTS: readonly Endpoint[] = [
     tag: "Anthropic",
     summary: "The next message of a conversation",
     body: messageBody,
+    example: { messages, max_tokens: 32 },
     answer: answers.messageAnswer,
     event: answers.typedEvent,
     errors: RUN_ERRORS,
@@ -124,6 +132,7 @@ export const ENDPOINTS: readonly Endpoint[] = [
     tag: "Anthropic",
     summary: "How many tokens a conversation has",
     body: countBody,
+    example: { messages },
     answer: answers.countAnswer,
     errors: [...BODY_ERRORS, 503],
     error: answers.messageError,
@@ -134,6 +143,7 @@ export const ENDPOINTS: readonly Endpoint[] = [
     tag: "Tokenizer",
     summary: "The tokens of a text or of a conversation",
     body: tokenizeBody,
+    example: { prompt: "Once upon a time" },
     answer: answers.tokenizeAnswer,
     errors: [...BODY_ERRORS, 503],
   },
@@ -143,6 +153,7 @@ export const ENDPOINTS: readonly Endpoint[] = [
     tag: "Tokenizer",
     summary: "The text of tokens",
     body: detokenizeBody,
+    example: { tokens: [7, 8, 9] },
     answer: answers.detokenizeAnswer,
     errors: [...BODY_ERRORS, 503],
   },

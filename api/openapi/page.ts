@@ -78,8 +78,12 @@ const show = (path, method, operation) => {
     make("span", { className: "soft", textContent: "  " + operation.summary })), body);
   box.addEventListener("toggle", () => {
     if (body.hasChildNodes()) return;
-    const asked = operation.requestBody?.content["application/json"].schema;
-    if (asked) body.append(...section("Body", asked));
+    const asked = operation.requestBody?.content["application/json"];
+    if (asked) {
+      const command = "curl " + location.origin + path + " -H 'content-type: application/json' -d '" +
+        JSON.stringify(asked.example) + "'";
+      body.append(make("pre", { textContent: command }), ...section("Body", asked.schema));
+    }
     for (const [type, { schema }] of Object.entries(operation.responses[200].content)) {
       const data = schema.properties?.data;
       const event = data && options(data)[0].contentSchema?.anyOf[0];

@@ -5,11 +5,14 @@ import { jsonSchema } from "../../api/openapi/document.ts";
 import { list, neutral } from "../../api/schemas/fields.ts";
 import { scriptedEngine } from "./scripted_engine.ts";
 
+// deno-lint-ignore no-explicit-any
+type Json = any;
+
 const app = createApp(await scriptedEngine("qwen", () => ""));
 const document = await (await app.request("/openapi.json")).json();
 
-/** What is there to read the description, and no part of it. */
-const UNDESCRIBED = ["get /openapi.json", "get /docs"];
+/** What is there to be read by people, and no part of the description. */
+const UNDESCRIBED = ["get /openapi.json", "get /docs", "get /", "get /live", "get /page/{file}"];
 
 Deno.test("GET /openapi.json describes every route, and nothing else", () => {
   const routes = app.routes.filter(({ method }) => method !== "ALL")
@@ -31,6 +34,16 @@ Deno.test("GET /openapi.json names each operation and says what each status mean
     ) {
       assert(description.length > 5 && Object.keys(content).length > 0, operationId);
     }
+  }
+});
+
+Deno.test("GET /openapi.json has an example for each body, which is taken", async () => {
+  for (const [path, methods] of Object.entries(document.paths as Record<string, Record<string, Json>>)) {
+    const body = methods["post"]?.requestBody?.content["application/json"];
+    if (body === undefined) continue;
+    const headers = { "content-type": "application/json" };
+    const response = await app.request(path, { method: "POST", headers, body: JSON.stringify(body.example) });
+    assertEquals(response.status, 200, `${path}: ${await response.text()}`);
   }
 });
 
@@ -95,7 +108,9 @@ Deno.test("GET /docs shows every operation with its fields", async () => {
     createElement: (name: string) => new FakeElement(name),
   };
   const AsyncFunction = Object.getPrototypeOf(async () => {}).constructor;
-  await new AsyncFunction("document", "fetch", script)(browser, () => app.request("/openapi.json"));
+  await new AsyncFunction("document", "location", "fetch", script)(browser, { origin: "http://here" }, () => {
+    return app.request("/openapi.json");
+  });
   main.open();
   const text = main.text();
   for (
