@@ -13,6 +13,7 @@ import { loadingProbe } from "./api/routes/health.ts";
 import { ServiceState } from "./api/service_state.ts";
 import type { Tracing } from "./api/telemetry/tracing.ts";
 import { checkVariables, readArguments } from "./cli/arguments.ts";
+import { prepareConfig } from "./cli/config_file.ts";
 import { helpText } from "./cli/help.ts";
 import { Signals } from "./cli/lifecycle.ts";
 import type { ServerOptions } from "./cli/options.ts";
@@ -125,6 +126,8 @@ function hostPort(host: string, port: number): string {
 
 async function main(): Promise<void> {
   checkVariables(environmentNames());
+  const named = Deno.args.some((arg) => arg.split("=")[0] === "--config");
+  if (named || readEnvironment("KVRM_CONFIG")) await prepareConfig();
   const command = readArguments(Deno.args, readEnvironment);
   if (command.kind === "serve") return await serve(command.options);
   const text = command.kind === "help" ? helpText(config.version) : `kvrm ${config.version}\n`;

@@ -4,7 +4,7 @@
  * @module
  */
 
-import { parse, type ParseError, printParseErrorCode } from "jsonc-parser";
+import type { ParseError } from "jsonc-parser";
 import { nearest } from "./nearest.ts";
 
 /** A file that cannot be followed. The message is for the user. */
@@ -12,8 +12,16 @@ export class ConfigError extends Error {
   override readonly name = "ConfigError";
 }
 
+/** What reads JSON with comments; ten milliseconds of a start that only those who have a file pay. */
+let jsonc: typeof import("jsonc-parser") | null = null;
+
+/** Loads what {@link readConfig} needs. */
+export async function prepareConfig(): Promise<void> {
+  jsonc = await import("jsonc-parser");
+}
+
 /**
- * Reads the options of a file: names in camelCase or kebab-case, values as text, as a flag would give them.
+ * Reads the options of a file, once {@link prepareConfig} was called: names in camelCase or kebab-case, values as text, as a flag would give them.
  *
  * @throws {ConfigError} naming the file, and what in it cannot be followed
  */
@@ -49,15 +57,16 @@ function text(path: string, readText: (path: string) => string): string {
 }
 
 function parseObject(path: string, source: string): Record<string, unknown> {
+  if (jsonc === null) throw new Error("call prepareConfig() first");
   const errors: ParseError[] = [];
-  const value = parse(source, errors, { allowTrailingComma: true });
+  const value = jsonc.parse(source, errors, { allowTrailingComma: true });
   const first = errors[0];
   if (first !== undefined) {
     const before = source.slice(0, first.offset);
     const line = before.split("\n").length;
     const column = first.offset - before.lastIndexOf("\n");
     throw new ConfigError(
-      `${path} is not JSON: ${printParseErrorCode(first.error)} at line ${line}, column ${column}`,
+      `${path} is not JSON: ${jsonc.printParseErrorCode(first.error)} at line ${line}, column ${column}`,
     );
   }
   if (typeof value !== "object" || value === null || Array.isArray(value)) {

@@ -5,7 +5,7 @@
  * @module
  */
 
-import { ConfigError, readConfig } from "./config_file.ts";
+import { ConfigError, prepareConfig, readConfig } from "./config_file.ts";
 import { OPTIONS } from "./options.ts";
 
 const FILES = ["tlsCert", "tlsKey", "apiKeysFile"];
@@ -19,6 +19,7 @@ function main(path: string): void {
 }
 
 try {
+  await prepareConfig();
   main(Deno.args[0]!);
 } catch (error) {
   if (!(error instanceof ConfigError)) throw error;

@@ -1,5 +1,8 @@
 import { assertEquals, assertStringIncludes, assertThrows } from "@std/assert";
 import { checkVariables, readArguments, UsageError } from "../../cli/arguments.ts";
+import { prepareConfig } from "../../cli/config_file.ts";
+
+await prepareConfig();
 
 function read(text: string, line = "", environment: Record<string, string> = {}) {
   const args = ["--config", "c.json", ...line.split(" ").filter(Boolean)];
