@@ -1,6 +1,6 @@
 import { createOpenAICompatible } from "@ai-sdk/openai-compatible";
 import { assert, assertEquals } from "@std/assert";
-import { generateText, stepCountIs, streamText, tool } from "ai";
+import { generateText, Output, stepCountIs, streamText, tool } from "ai";
 import { z } from "zod";
 import {
   type Address,
@@ -23,7 +23,8 @@ Deno.test.afterAll(async () => {
 });
 
 function model({ url }: Address, name: string) {
-  return createOpenAICompatible({ name: "kvrm", baseURL: `${url}/v1`, includeUsage: true })(name);
+  const options = { includeUsage: true, supportsStructuredOutputs: true };
+  return createOpenAICompatible({ name: "kvrm", baseURL: `${url}/v1`, ...options })(name);
 }
 
 const needed = { ignore: CANNOT_CHAT };
@@ -70,4 +71,27 @@ Deno.test("ai.streamText() goes through a call to the answer, thoughts apart", n
   assertEquals(await stream.text, "Sunny in Rome, 21 degrees.");
   assertEquals(await stream.reasoningText, "It is 21 degrees.");
   assertEquals((await stream.steps)[0]!.toolResults[0]!.output, WEATHER);
+});
+
+Deno.test("ai.generateText() gives the object that a schema asks for", needed, async () => {
+  const schema = z.object({ kind: z.enum(["fox", "bear"]), age: z.int().min(0).max(9) });
+  const { output } = await generateText({
+    model: model(real, NAME),
+    prompt,
+    output: Output.object({ schema }),
+    maxRetries: 0,
+  });
+  schema.parse(output);
+});
+
+Deno.test("ai.generateText() of a tool that is asked for calls it", needed, async () => {
+  const legs = tool({ inputSchema: z.object({ legs: z.int().min(0).max(8) }), execute: ({ legs }) => legs });
+  const { toolResults } = await generateText({
+    model: model(real, NAME),
+    prompt,
+    tools: { legs },
+    toolChoice: { type: "tool", toolName: "legs" },
+    maxRetries: 0,
+  });
+  assert(Number(toolResults[0]!.output) <= 8);
 });

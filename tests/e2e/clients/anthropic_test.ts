@@ -87,6 +87,30 @@ Deno.test("Anthropic.messages.stream() puts a call together", needed, async () =
 });
 
 Deno.test(
+  "Anthropic.messages.create() of a named tool gives input that its schema allows",
+  needed,
+  async () => {
+    const legs = { type: "integer", minimum: 0, maximum: 8 };
+    const { content, stop_reason } = await client.messages.create({
+      ...BODY,
+      max_tokens: 99,
+      tools: [{
+        name: "count",
+        input_schema: {
+          type: "object",
+          properties: { legs },
+          required: ["legs"],
+          additionalProperties: false,
+        },
+      }],
+      tool_choice: { type: "tool", name: "count" },
+    });
+    const use = ofType(content, "tool_use");
+    assertEquals([use.name, Object.keys(use.input as object), stop_reason], ["count", ["legs"], "tool_use"]);
+  },
+);
+
+Deno.test(
   "Anthropic.messages.create() rejects with the class that the status stands for",
   needed,
   async () => {

@@ -70,3 +70,20 @@ Deno.test("ChatOpenAI.stream() puts a call together", needed, async () => {
   }
   assertEquals(whole!.tool_calls!.map(({ name, args }) => [name, args]), [["weather", { city: "Rome" }]]);
 });
+
+for (const method of ["jsonSchema", "functionCalling"] as const) {
+  Deno.test(
+    `ChatOpenAI.withStructuredOutput() gives what a schema asks for, by ${method}`,
+    needed,
+    async () => {
+      const schema = z.object({ kind: z.enum(["fox", "bear"]), age: z.int().min(0).max(9) });
+      const model = new ChatOpenAI({
+        model: NAME,
+        apiKey: "none",
+        configuration: { baseURL: `${real.url}/v1` },
+        maxRetries: 0,
+      });
+      schema.parse(await model.withStructuredOutput(schema, { name: "animal", method }).invoke(messages));
+    },
+  );
+}

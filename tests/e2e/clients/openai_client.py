@@ -1,6 +1,7 @@
 """PyPI's openai against two servers: openai_client.py REAL_URL MODEL SCRIPTED_URL (see servers.ts)."""
 
 import sys
+from typing import Literal
 
 import openai
 import pydantic
@@ -49,6 +50,22 @@ turns = [
 answer = caller.chat.completions.create(model="scripted", messages=turns, tools=tools)
 assert answer.choices[0].message.content == "Sunny in Rome, 21 degrees."
 assert answer.choices[0].message.reasoning_content == "It is 21 degrees."
+
+# What a schema asks for.
+
+
+class Animal(pydantic.BaseModel):
+    kind: Literal["fox", "bear"]
+    age: Literal[1, 2, 3]
+
+
+animal = client.chat.completions.parse(model=name, messages=messages, response_format=Animal)
+assert isinstance(animal.choices[0].message.parsed, Animal)
+choice = {"type": "function", "function": {"name": "Animal"}}
+called = client.chat.completions.parse(
+    model=name, messages=messages, tools=[openai.pydantic_function_tool(Animal)], tool_choice=choice
+)
+assert isinstance(called.choices[0].message.tool_calls[0].function.parsed_arguments, Animal)
 
 # Responses.
 response = client.responses.create(model=name, input="Tell me a story", max_output_tokens=24, temperature=0)

@@ -1,6 +1,6 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import OpenAI from "openai";
-import { zodFunction } from "openai/helpers/zod";
+import { zodFunction, zodResponseFormat, zodTextFormat } from "openai/helpers/zod";
 import { z } from "zod";
 import {
   type Address,
@@ -86,16 +86,30 @@ for (const stream of [false, true]) {
   );
 }
 
-Deno.test("OpenAI.chat.completions.create() of a named tool gives a call of it", needed, async () => {
-  const { choices } = await client.chat.completions.create({
-    model: NAME,
-    messages,
-    tools,
-    tool_choice: { type: "function", function: { name } },
-    max_tokens: 24,
-  });
-  assertEquals(ofType(choices[0]!.message.tool_calls, "function").function.name, name);
+const Animal = z.object({ kind: z.enum(["fox", "bear"]), age: z.int().min(0).max(9), tame: z.boolean() });
+const count = zodFunction({ name: "count", parameters: z.object({ legs: z.int().min(0).max(8) }) });
+
+Deno.test("OpenAI.chat.completions.parse() gives what a schema asks for", needed, async () => {
+  const response_format = zodResponseFormat(Animal, "animal");
+  const { choices } = await client.chat.completions.parse({ model: NAME, messages, response_format });
+  Animal.parse(choices[0]!.message.parsed);
+  const stream = client.chat.completions.stream({ model: NAME, messages, response_format });
+  Animal.parse((await stream.finalChatCompletion()).choices[0]!.message.parsed);
 });
+
+for (const tool_choice of ["required", { type: "function", function: { name: "count" } }] as const) {
+  Deno.test(
+    `OpenAI.chat.completions.parse() gives the call that ${JSON.stringify(tool_choice)} asks for`,
+    needed,
+    async () => {
+      const body = { model: NAME, messages, tools: [count], tool_choice, parallel_tool_calls: false };
+      const { choices } = await client.chat.completions.parse(body);
+      const call = ofType(choices[0]!.message.tool_calls, "function").function;
+      assertEquals(call.name, "count");
+      assert((call.parsed_arguments as { legs: number }).legs <= 8);
+    },
+  );
+}
 
 const RESPONSE = { model: NAME, input: "Tell me a story", max_output_tokens: 24, temperature: 0 };
 
@@ -118,6 +132,11 @@ Deno.test("OpenAI.responses.stream() puts the same response together", needed, a
   const final = await stream.finalResponse();
   assertEquals([text, final.output_text], [whole.output_text, whole.output_text]);
   assertEquals([final.status, final.usage], [whole.status, whole.usage]);
+});
+
+Deno.test("OpenAI.responses.parse() gives what a schema asks for", needed, async () => {
+  const text = { format: zodTextFormat(Animal, "animal") };
+  Animal.parse((await client.responses.parse({ model: NAME, input: "A fox?", text })).output_parsed);
 });
 
 Deno.test("OpenAI.responses.create() asks for a call, and takes its result", needed, async () => {
