@@ -40,9 +40,10 @@ struct DecodeOffsets {
 
 // What the host works out for the kernel: read as constants, these take no registers.
 struct TensorShape {
-  uint32_t group;        // G
-  uint32_t block_shift;  // log2 of block_tokens
-  uint32_t wide;         // decode units go through the code for segments, one split at a time
+  uint32_t group;           // G
+  uint32_t block_shift;     // log2 of block_tokens
+  uint32_t value_distance;  // bytes from K to V of a layer and head
+  uint32_t wide;            // decode units go through the code for segments, one split at a time
   DecodeOffsets at;
 };
 
@@ -106,20 +107,13 @@ class ChunkRing {
  private:
   // Starts the copy of the next chunk. False: the planned pieces have no more.
   __device__ __forceinline__ bool Issue(uint32_t planned) {
-    const Piece* work = &control_.pieces[piece_ % kPieces];
-    while (chunk_ == 0 && tile_ >= work->tiles) {
-      if (piece_ + 1 >= planned || work->tiles == 0) return false;
-      ++piece_;
-      tile_ = (warp_ + piece_) % kWarps;
-      work = &control_.pieces[piece_ % kPieces];
-    }
-    const uint32_t from_first = tile_ * kTileTokens + chunk_ % kTileChunks * kChunkTokens;  // of the piece
-    const uint32_t token = work->token + from_first;
-    const uint64_t block = control_.blocks[piece_ % kPieces][from_first >> shape_.block_shift];
+    if (chunk_ == 0 && !FindTile(planned)) return false;
+    const uint32_t first = chunk_ % kTileChunks * kChunkTokens;  // of the tile
+    const uint64_t block = blocks_[first >> shape_.block_shift];
     const uint8_t* from =
-        step_.pool + block * step_.block_bytes + work->keys + (token & (step_.block_tokens - 1)) * Shape::kRowBytes;
-    if (chunk_ >= kTileChunks) from += ValueDistance(step_);
-    CopyRows(from, ring_ + in_ * Shape::kChunkBytes, token, work->first, work->last);
+        step_.pool + block * step_.block_bytes + keys_ +
+        ((first & (step_.block_tokens - 1)) * Shape::kRowBytes + (chunk_ >= kTileChunks ? shape_.value_distance : 0u));
+    CopyRows(from, ring_ + in_ * Shape::kChunkBytes, static_cast<int32_t>(first));
     CpAsyncCommit();
     ++under_way_;
     in_ = in_ + 1 < kDepth ? in_ + 1 : 0;
@@ -130,17 +124,41 @@ class ChunkRing {
     return true;
   }
 
-  // 16 rows that lie one after the other; zeros in the place of those outside [first, last].
-  __device__ __forceinline__ void CopyRows(const uint8_t* from, uint8_t* to, uint32_t token, uint32_t first,
-                                           uint32_t last) {
+  // The next tile of this warp in the planned pieces.
+  __device__ __forceinline__ bool FindTile(uint32_t planned) {
+    const Piece* work = &control_.pieces[piece_ % kPieces];
+    while (tile_ >= work->tiles) {
+      if (piece_ + 1 >= planned || work->tiles == 0) return false;
+      ++piece_;
+      tile_ = (warp_ + piece_) % kWarps;
+      work = &control_.pieces[piece_ % kPieces];
+    }
+    const uint32_t token = tile_ * kTileTokens;  // of the piece
+    seen_ = {static_cast<int32_t>(work->first - work->token - token),
+             static_cast<int32_t>(work->last - work->token - token)};
+    keys_ = work->keys;
+    blocks_ = control_.blocks[piece_ % kPieces] + (token >> shape_.block_shift);
+    return true;
+  }
+
+  // 16 rows that lie one after the other, the first of them row `first` of the tile; zeros in the place of those
+  // that nobody sees.
+  __device__ __forceinline__ void CopyRows(const uint8_t* from, uint8_t* to, int32_t first) {
     constexpr uint32_t kRowUnits = Shape::kRowBytes / 16, kUnits = kChunkTokens * kRowUnits;
-    const bool all = token >= first && token + kChunkTokens - 1 <= last;
-    KVRM_UNROLL
-    for (uint32_t i = 0; i < (kUnits + 31) / 32; ++i) {
-      const uint32_t unit = lane_ + i * 32;
-      if (kUnits % 32 != 0 && unit >= kUnits) break;
+    if (first >= seen_.first && first + static_cast<int32_t>(kChunkTokens) - 1 <= seen_.last) {
+      KVRM_UNROLL
+      for (uint32_t i = 0; i < (kUnits + 31) / 32; ++i) {
+        const uint32_t unit = lane_ + i * 32;
+        if (kUnits % 32 != 0 && unit >= kUnits) break;
+        CpAsync16(to + unit / kRowUnits * Shape::kStride + unit % kRowUnits * 16, from + unit * 16);
+      }
+      return;
+    }
+    KVRM_NO_UNROLL
+    for (uint32_t unit = lane_; unit < kUnits; unit += 32) {
       const uint32_t row = unit / kRowUnits;
-      const bool valid = all || (token + row >= first && token + row <= last);
+      const int32_t at = first + static_cast<int32_t>(row);
+      const bool valid = at >= seen_.first && at <= seen_.last;
       CpAsync16(to + row * Shape::kStride + unit % kRowUnits * 16, from + unit * 16, valid);
     }
   }
@@ -152,6 +170,10 @@ class ChunkRing {
   uint32_t warp_, lane_;
   uint32_t in_ = 0, out_ = 0, under_way_ = 0;  // chunks: places in the ring, number
   uint32_t piece_ = 0, tile_, chunk_ = 0;      // the next one to copy; chunks of V follow K's
+  // Its tile: the tokens that somebody sees, counted from the tile's first; K within a block; physical blocks.
+  Seen seen_ = {};
+  uint64_t keys_ = 0;
+  const uint32_t* blocks_ = nullptr;
 };
 
 template <uint32_t D, class Kv, uint32_t kDepth>

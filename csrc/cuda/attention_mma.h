@@ -183,16 +183,26 @@ __device__ __forceinline__ void SoftmaxTile(float (&s)[8][4], float scale, const
       for (uint32_t j = 0; j < 8; ++j) s[j][2] = s[j][3] = 0.0f;
       continue;
     }
+    KVRM_UNROLL
+    for (uint32_t j = 0; j < 8; ++j) {
+      KVRM_UNROLL
+      for (uint32_t i = 2 * h; i < 2 * h + 2; ++i) s[j][i] = Mul(s[j][i], scale);
+    }
+    if (!all) {
+      KVRM_UNROLL
+      for (uint32_t j = 0; j < 8; ++j) {
+        KVRM_UNROLL
+        for (uint32_t i = 2 * h; i < 2 * h + 2; ++i) {
+          const int32_t token = static_cast<int32_t>(j * 8 + lane % 4 * 2 + i % 2);
+          if (token < seen[h].first || token > seen[h].last) s[j][i] = -INFINITY;
+        }
+      }
+    }
     float max = -INFINITY;
     KVRM_UNROLL
     for (uint32_t j = 0; j < 8; ++j) {
       KVRM_UNROLL
-      for (uint32_t i = 2 * h; i < 2 * h + 2; ++i) {
-        const int32_t token = static_cast<int32_t>(j * 8 + lane % 4 * 2 + i % 2);
-        const bool visible = all || (token >= seen[h].first && token <= seen[h].last);
-        s[j][i] = visible ? Mul(s[j][i], scale) : -INFINITY;
-        max = s[j][i] > max ? s[j][i] : max;
-      }
+      for (uint32_t i = 2 * h; i < 2 * h + 2; ++i) max = s[j][i] > max ? s[j][i] : max;
     }
     KVRM_UNROLL
     for (uint32_t lanes = 1; lanes < 4; lanes *= 2) {

@@ -137,7 +137,7 @@ class PrefillBlock {
     }
     const uint32_t base = table[32];
     uint64_t offset = KeyOffset(step_, args_.layer, work.kv_head);
-    if (value) offset += ValueDistance(step_);
+    if (value) offset += shape_.value_distance;
     uint8_t* to = shared_ + (value ? Shared::kValues : Shared::kKeys);
     constexpr uint32_t kRowUnits = Shape::kRowBytes / 16, kUnits = kChunkTokens * kRowUnits;
     for (uint32_t c = 0; c < kTileChunks; ++c) {

@@ -99,6 +99,7 @@ void LaunchTensor(const LaunchContext& context, const StepView& step, const Atte
   TensorShape shape;
   shape.group = step.heads / step.kv_heads;
   shape.block_shift = BlockShift(step.block_tokens);
+  shape.value_distance = static_cast<uint32_t>(ValueDistance(step));
   shape.at = DecodeShared<D, Kv, kDepth>::Offsets(shape.group);
   int limit = 0, blocks = 0;
   (void)cudaDeviceGetAttribute(&limit, cudaDevAttrMaxSharedMemoryPerBlockOptin, CurrentDevice());
