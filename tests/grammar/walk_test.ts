@@ -28,7 +28,7 @@ function schemaGrammar(schema: unknown): string | null {
   }
 }
 
-Deno.test("jsonSchema: any way through the grammar of any schema gives a valid value", async () => {
+Deno.test("grammarOf() lets nothing through that is invalid under its schema, whatever that is", async () => {
   using walker = await Walker.of("bytelevel-bpe");
   let whole = 0;
   await fc.assert(
@@ -47,7 +47,7 @@ Deno.test("jsonSchema: any way through the grammar of any schema gives a valid v
 });
 
 for (const tokenizer of TOKENIZERS) {
-  Deno.test(`jsonSchema: the tokens of ${tokenizer} spell valid values`, async () => {
+  Deno.test(`loadVocabulary() has the tokens of ${tokenizer} spell valid values`, async () => {
     using walker = await Walker.of(tokenizer);
     const schema = {
       type: "object",
@@ -96,7 +96,7 @@ const exact: [name: string, constraint: Constraint, accepts: RegExp][] = [
 ];
 
 for (const [name, constraint, accepts] of exact) {
-  Deno.test(`${name}: any way through gives a text that fits, and ends`, async () => {
+  Deno.test(`grammarOf() lets texts through that fit: ${name}`, async () => {
     using walker = await Walker.of("bytelevel-bpe-qwen2");
     const texts = new Set<string>();
     for (let seed = 0; seed < 12; seed++) {
@@ -109,7 +109,7 @@ for (const [name, constraint, accepts] of exact) {
   });
 }
 
-Deno.test("dispatch: a trigger is followed by its constraint, other text is free", async () => {
+Deno.test("grammarOf() has a trigger followed by its constraint, and other text free", async () => {
   using walker = await Walker.of("bytelevel-bpe-qwen2");
   const call: Constraint = { type: "regex", pattern: "[0-9]{1,3};" };
   const grammar = grammarOf({ type: "dispatch", tags: [{ trigger: "e", then: call }] });
@@ -124,7 +124,7 @@ Deno.test("dispatch: a trigger is followed by its constraint, other text is free
   assert(calls > 5);
 });
 
-Deno.test("a sequence whose text no token of the model can go on with is given up, the others go on", async () => {
+Deno.test("GrammarService gives up a sequence that no token of the model can go on with, and no other", async () => {
   using walker = await Walker.of("wordpiece"); // it has no braces
   const impossible = walker.sequence(await walker.service.acquire(grammarOf({ type: "json" })), 0);
   walker.client.tell(impossible);
@@ -133,7 +133,7 @@ Deno.test("a sequence whose text no token of the model can go on with is given u
   assertEquals(walker.broken, [impossible.id]);
 });
 
-Deno.test("a mask allows the end, and nothing else, once the text is whole; no special token before", async () => {
+Deno.test("MaskServer.publish() allows the end, and nothing else, once the text is whole", async () => {
   using walker = await Walker.of("bytelevel-bpe-llama3");
   const id = await walker.service.acquire(grammarOf({ type: "choice", choices: ["a"] }));
   const sequence = walker.sequence(id, 0);
