@@ -147,7 +147,7 @@ Deno.test("POST /v1/chat/completions refuses what it cannot do, by name", needed
   for (
     const [fields, param] of [
       [{ tools: [{ type: "web_search" }] }, "tools[0].type"],
-      [{ response_format: { type: "xml" } }, "response_format"],
+      [{ response_format: { type: "xml" } }, "response_format.type"],
       [{ messages: [{ role: "user", content: [{ type: "image_url" }] }] }, "messages[0].content[0].type"],
       [{ top_logprobs: 2 }, "top_logprobs"],
     ] as const
