@@ -102,7 +102,8 @@ TEST(RowsHaveTheSameBitsInEveryBatchAndOnEveryGpu) {
                           {5, 64, 64, kSmallGpu},
                           {66, 33, 64, kLargeGpu},
                           {20, 70, 128, kLargeGpu},
-                          {9, 5, 256, kSmallGpu}}) {
+                          {9, 5, 256, kSmallGpu},
+                          {17, 40, 64, 1}}) {
       const std::vector<float> some = Logits(w, type.act, &x[size_t{c.first} * kK], c.rows, c.max_rows, c.sms);
       CHECK_EQ(std::memcmp(some.data(), &all[size_t{c.first} * kN], size_t{c.rows} * kN * sizeof(float)), 0);
     }
