@@ -14,6 +14,7 @@
  */
 export { createEngine } from "./runtime/engine.ts";
 export type { EngineOptions } from "./runtime/options.ts";
+export type { EngineLive, LivePicture } from "./runtime/live.ts";
 export { EngineError, InvalidRequestError, ModelError } from "./runtime/errors.ts";
 export type {
   ChatMessage,

@@ -16,10 +16,12 @@ import { anthropicError, speaksAnthropic } from "./messages/errors.ts";
 import { chatRoutes } from "./routes/chat.ts";
 import { completionRoutes } from "./routes/completions.ts";
 import { healthRoutes } from "./routes/health.ts";
+import { liveRoutes } from "./routes/live.ts";
 import { messageRoutes } from "./routes/messages.ts";
 import { metricRoutes } from "./routes/metrics.ts";
 import { modelRoutes } from "./routes/models.ts";
 import { openapiRoutes } from "./routes/openapi.ts";
+import { pageRoutes } from "./routes/page.ts";
 import { responseRoutes } from "./routes/responses.ts";
 import { tokenizeRoutes } from "./routes/tokenize.ts";
 import { versionRoutes } from "./routes/version.ts";
@@ -61,6 +63,8 @@ const ROUTES = [
   tokenizeRoutes,
   versionRoutes,
   openapiRoutes,
+  pageRoutes,
+  liveRoutes,
 ];
 
 /** The API as a Hono app: serve its `fetch`. The engine stays the caller's to close. */
@@ -96,8 +100,8 @@ function requestId(): MiddlewareHandler<ApiEnv> {
   };
 }
 
-/** Paths of probes: they are counted nowhere, and written down for debugging only. */
-const PROBES = new Set(["/health", "/ready", "/metrics"]);
+/** Paths of probes and of those who only watch: they are counted nowhere, and written down for debugging only. */
+const PROBES = new Set(["/health", "/ready", "/metrics", "/live"]);
 
 /** Keeps a record of each request until its last byte: for the log, the time limit, the spans, the drain. */
 function recordRequests(

@@ -124,8 +124,22 @@ export interface LivePicture {
   moves: number[][];
 }
 
+/** What there is to see of an engine that runs. */
+export interface EngineLive {
+  /** Squares that the pool is shown as. */
+  readonly cells: number;
+  /** Blocks that each of them stands for. */
+  readonly blocksPerCell: number;
+  /** Goes up with every picture; stands still while nobody watches. */
+  readonly version: number;
+  /** Has pictures made until the result is called. */
+  watch(): () => void;
+  /** The latest picture; null before the first, or while one is being made. */
+  read(): LivePicture | null;
+}
+
 /** The server's side: says that somebody watches, and reads. */
-export class LiveView {
+export class LiveView implements EngineLive {
   readonly #memory: LiveMemory;
   #watchers = 0;
   #steps = 0;
@@ -135,7 +149,6 @@ export class LiveView {
     this.#memory = memory;
   }
 
-  /** Squares, and blocks that each stands for. */
   get cells(): number {
     return this.#memory.cells.length;
   }
@@ -144,12 +157,10 @@ export class LiveView {
     return this.#memory.blocksPerCell;
   }
 
-  /** Goes up with every picture; stands still while nobody watches. */
   get version(): number {
     return Atomics.load(this.#memory.head, Head.VERSION);
   }
 
-  /** Has pictures made until the result is called. */
   watch(): () => void {
     if (this.#watchers++ === 0) {
       const { head } = this.#memory;
@@ -165,7 +176,6 @@ export class LiveView {
     };
   }
 
-  /** The latest picture; null before the first, or while one is being made. */
   read(): LivePicture | null {
     const { head, slots, steps, moves, cells } = this.#memory;
     const version = this.version;
