@@ -115,13 +115,19 @@ export class Walker implements Disposable {
     const sequence = this.sequence(id, seed % SLOTS);
     const tokens: number[] = [];
     let whole = false;
+    let bytes: number[] = [];
     while (tokens.length < most && !whole) {
       const allowed = await this.allowed(sequence);
       const others = allowed.length > 1 ? allowed.filter((token) => token !== this.stopToken) : allowed;
       const closers = others.filter((token) => this.#closers.has(token));
       const some = closers.length > 0 && next() < 0.3 ? closers : others;
       const ends = tokens.length >= least && allowed.includes(this.stopToken) && next() < 0.5;
-      const token = ends ? this.stopToken : some[Math.floor(next() * some.length)]!;
+      let token = ends ? this.stopToken : some[Math.floor(next() * some.length)]!;
+      // XGrammar knows how many bytes a character has, and not which of them are one: a model does.
+      for (let i = 0; i < 50 && !isUtf8(bytes, this.tokenizer.tokenBytes(token)); i++) {
+        token = others[Math.floor(next() * others.length)]!;
+      }
+      bytes = [...bytes, ...this.tokenizer.tokenBytes(token)].slice(-8);
       whole = token === this.stopToken;
       if (!whole) tokens.push(token);
       this.take(sequence, token);
@@ -139,6 +145,22 @@ export class Walker implements Disposable {
 
   [Symbol.dispose](): void {
     this.service.close();
+  }
+}
+
+/** Whether `bytes` go on from the end of a text without a wrong character. */
+function isUtf8(end: readonly number[], bytes: Uint8Array): boolean {
+  const lead = end.findLastIndex((byte) => (byte & 0xc0) !== 0x80);
+  try {
+    new TextDecoder("utf-8", { fatal: true }).decode(
+      Uint8Array.from([...end.slice(Math.max(0, lead)), ...bytes]),
+      {
+        stream: true,
+      },
+    );
+    return true;
+  } catch {
+    return false;
   }
 }
 
