@@ -5,7 +5,7 @@
  */
 
 import { InvalidRequestError } from "../runtime/errors.ts";
-import type { ChatMessage, GenerateRequest, ModelInfo, SamplingParams } from "../runtime/types.ts";
+import type { ChatMessage, Engine, GenerateRequest, ModelInfo, SamplingParams } from "../runtime/types.ts";
 import type { Conversation, PreparedTurn } from "./conversation.ts";
 import { ApiError } from "./errors.ts";
 import type { ChatBody, Message } from "./schemas/chat.ts";
@@ -29,6 +29,24 @@ export function completionRequests(body: CompletionBody, signal: AbortSignal): G
   return promptsOf(body.prompt).map((prompt) => ({ ...common, prompt }));
 }
 
+/** The body with prompts as token ids, where it asks for less than the engine would make of them. */
+export function withExactPrompts(engine: Engine, body: CompletionBody): CompletionBody {
+  const { add_special_tokens: special, truncate_prompt_tokens: most } = body;
+  if (special !== false && typeof most !== "number") return body;
+  const prompt = promptsOf(body.prompt).map((prompt) => {
+    const ids = typeof prompt === "string"
+      ? engine.encode(prompt, { addSpecialTokens: special ?? true })
+      : prompt;
+    return lastTokens(ids, most);
+  });
+  return { ...body, prompt };
+}
+
+/** The last `most` tokens, all of them without a limit. */
+function lastTokens(ids: readonly number[], most: number | null | undefined): readonly number[] {
+  return typeof most === "number" ? ids.slice(-most) : ids;
+}
+
 /** The engine's request for a conversation. */
 export function chatRequest(
   body: ChatBody,
@@ -40,6 +58,7 @@ export function chatRequest(
   return present({
     ...common,
     ...prepared,
+    prompt: lastTokens(prepared.prompt, body.truncate_prompt_tokens),
     stop: stop.length > 0 ? stop : undefined,
     maxTokens: body.max_completion_tokens ?? body.max_tokens,
     logprobs: body.logprobs ? body.top_logprobs ?? 0 : undefined,

@@ -78,7 +78,13 @@ const textFormat = z.discriminatedUnion("type", [
   }),
 ], { error: () => formatWanted }).nullish();
 
-const { n: _n, stream_options: _options, response_format: _format, ...fields } = samplingFields;
+const {
+  n: _n,
+  stream_options: _options,
+  include_stop_str_in_output: _stop,
+  response_format: _format,
+  ...fields
+} = samplingFields;
 
 /** The body of `POST /v1/responses`. */
 export const responseBody = z.object({

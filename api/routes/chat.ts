@@ -16,6 +16,7 @@ import { chatLogprobs } from "../logprobs.ts";
 import { chatRequest, conversationOf, requireChatTemplate, requireModel } from "../requests.ts";
 import { type ChatBody, chatBody, checkChat } from "../schemas/chat.ts";
 import { validate } from "../schemas/validate.ts";
+import { withStopText } from "../stop_text.ts";
 import { streamResponse } from "../stream.ts";
 import { readTurn, type ToolCall, type Turn } from "../tools/turn.ts";
 import { TurnChunkWriter, turnFinishReason } from "../turn_chunks.ts";
@@ -33,7 +34,8 @@ async function chat(context: ApiContext, c: Context<ApiEnv>): Promise<Response> 
   requireModel(engine.model, body.model);
   requireChatTemplate(engine.model);
   const turn = prepareTurn(engine, conversationOf(body), toolFormat);
-  const generations = await startAll(engine, [chatRequest(body, turn, c.req.raw.signal)]);
+  const started = await startAll(engine, [chatRequest(body, turn, c.req.raw.signal)]);
+  const generations = body.include_stop_str_in_output ? started.map(withStopText) : started;
   if (!body.stream) {
     const identity = newIdentity("chatcmpl", "chat.completion", engine.model.id, c.get("record"));
     return Response.json(await chatCompletion(engine, identity, body, turn, generations));

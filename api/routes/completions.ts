@@ -12,9 +12,10 @@ import { CompletionChunkWriter, type PromptLogprob } from "../chunks.ts";
 import type { ApiContext, ApiEnv } from "../context.ts";
 import { type Identity, newIdentity } from "../identity.ts";
 import { CompletionLogprobWriter } from "../logprobs.ts";
-import { completionRequests, promptsOf, requireModel } from "../requests.ts";
+import { completionRequests, promptsOf, requireModel, withExactPrompts } from "../requests.ts";
 import { checkCompletion, type CompletionBody, completionBody, type Prompt } from "../schemas/completions.ts";
 import { validate } from "../schemas/validate.ts";
+import { withStopText } from "../stop_text.ts";
 import { streamResponse } from "../stream.ts";
 import { usageBody } from "../usage.ts";
 
@@ -24,10 +25,12 @@ export function completionRoutes(context: ApiContext): Hono<ApiEnv> {
 }
 
 async function complete({ engine, log, maxBodyBytes }: ApiContext, c: Context<ApiEnv>): Promise<Response> {
-  const body = validate(completionBody, await readJson(c.req.raw, maxBodyBytes));
-  checkCompletion(body);
-  requireModel(engine.model, body.model);
-  const generations = await startAll(engine, completionRequests(body, c.req.raw.signal));
+  const asked = validate(completionBody, await readJson(c.req.raw, maxBodyBytes));
+  checkCompletion(asked);
+  requireModel(engine.model, asked.model);
+  const body = withExactPrompts(engine, asked);
+  const started = await startAll(engine, completionRequests(body, c.req.raw.signal));
+  const generations = body.include_stop_str_in_output ? started.map(withStopText) : started;
   const identity = newIdentity("cmpl", "text_completion", engine.model.id, c.get("record"));
   if (!body.stream) return Response.json(await completion(engine, identity, body, generations));
 

@@ -72,7 +72,7 @@ export const completionBody = z.object({
   echo: flag(),
   best_of: integer(1, 128, "the same as n"),
   suffix: refused("no supported model fills in the middle", ""),
-  add_special_tokens: neutral(true),
+  add_special_tokens: flag(),
   ...unsupportedFields,
 }, "a JSON object");
 

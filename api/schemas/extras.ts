@@ -9,8 +9,6 @@ import { neutral } from "./fields.ts";
 
 /** Of vLLM and llama.cpp's server, for both kinds of completion. */
 export const unsupportedFields = {
-  include_stop_str_in_output: neutral(false),
-  truncate_prompt_tokens: neutral(),
   prompt_logprobs: neutral(),
   return_token_ids: neutral(false),
   return_tokens_as_token_ids: neutral(false),

@@ -80,6 +80,8 @@ export const samplingFields = {
   stop_token_ids: list(z.int(idsWanted).min(0, idsWanted), { max: 1024, wanted: idsWanted }).nullish(),
   ignore_eos: flag(),
   skip_special_tokens: flag(),
+  include_stop_str_in_output: flag(),
+  truncate_prompt_tokens: integer(1, MOST_TOKENS, "an integer, 1 or more"),
   priority: integer(-(2 ** 31), 2 ** 31 - 1, priorityWanted),
 
   presence_penalty: number(-2, 2, "a number from -2 to 2"),

@@ -8,12 +8,13 @@ import {
   promptsOf,
   requireChatTemplate,
   requireModel,
+  withExactPrompts,
 } from "../../api/requests.ts";
 import { chatBody } from "../../api/schemas/chat.ts";
 import { completionBody } from "../../api/schemas/completions.ts";
 import { validate } from "../../api/schemas/validate.ts";
 import { InvalidRequestError } from "../../runtime/errors.ts";
-import type { ModelInfo } from "../../runtime/types.ts";
+import type { Engine, ModelInfo } from "../../runtime/types.ts";
 
 const signal = new AbortController().signal;
 
@@ -110,6 +111,19 @@ Deno.test("completionRequests() reads top_k -1 as all tokens and top_p 0 as the 
   assertEquals(completions({ prompt: "a", top_p: 0, top_k: 40 })[0]!.sampling, { topK: 1 });
 });
 
+Deno.test("withExactPrompts() leaves prompts alone unless their special tokens or length are asked for", () => {
+  const engine = {
+    encode: (text: string, { addSpecialTokens }: { addSpecialTokens: boolean }) =>
+      addSpecialTokens ? [0, ...text].map(Number) : [...text].map(Number),
+  } as unknown as Engine;
+  const exact = (fields: Record<string, unknown>) =>
+    withExactPrompts(engine, validate(completionBody, fields)).prompt;
+  assertEquals(exact({ prompt: "123" }), "123");
+  assertEquals(exact({ prompt: "123", add_special_tokens: false }), [[1, 2, 3]]);
+  assertEquals(exact({ prompt: ["123", "4"], truncate_prompt_tokens: 2 }), [[2, 3], [0, 4]]);
+  assertEquals(exact({ prompt: [5, 6, 7], truncate_prompt_tokens: 1 }), [[7]]);
+});
+
 Deno.test("chatRequest() leaves the length to the context", () => {
   assertEquals(chat({}), { prompt: [7], sampling: {}, signal });
 });
@@ -153,6 +167,7 @@ Deno.test("requireChatTemplate() says that the model has none", () => {
 Deno.test("chatRequest() adds what the turn needs to what the body asks", () => {
   const body = validate(chatBody, { messages: [{ role: "user", content: "hi" }], stop: "end" });
   const request = { prompt: [7], stop: ["</tool_call>"], skipSpecialTokens: false };
+  assertEquals(chat({ truncate_prompt_tokens: 5 }).prompt, [7]);
   const { stop, skipSpecialTokens } = chatRequest(body, { request, newParser: null }, signal);
   assertEquals([stop, skipSpecialTokens], [["end", "</tool_call>"], false]);
 });

@@ -140,6 +140,43 @@ Deno.test(
 );
 
 Deno.test(
+  "POST /v1/completions ends with the stop text where that is asked for",
+  needed,
+  async () => {
+    const body = { prompt: "Once upon a time", max_tokens: 32, temperature: 0 };
+    const { choices: [{ text }] } = await service.complete(body);
+    const stop = text.slice(10, 16);
+    const ended = { ...body, stop, include_stop_str_in_output: true };
+    const wanted = text.slice(0, text.indexOf(stop) + stop.length);
+    assertEquals((await service.complete(ended)).choices[0].text, wanted);
+    const events = await readEvents(await service.post("/v1/completions", { ...ended, stream: true }));
+    assertEquals(events.map((event) => event.choices[0].text).join(""), wanted);
+  },
+);
+
+Deno.test(
+  "POST /v1/completions takes the last tokens of a prompt, with or without special ones",
+  needed,
+  async () => {
+    const { engine } = service;
+    const ids = engine.encode("Once upon a time there was a fox", { addSpecialTokens: false });
+    const body = { prompt: "Once upon a time there was a fox", max_tokens: 1 };
+    const counts = [];
+    for (const fields of [{}, { add_special_tokens: false }, { truncate_prompt_tokens: 3 }]) {
+      counts.push((await service.complete({ ...body, ...fields })).usage.prompt_tokens);
+    }
+    assertEquals(counts, [engine.encode(body.prompt).length, ids.length, 3]);
+    const { choices: [choice] } = await service.complete({
+      ...body,
+      truncate_prompt_tokens: 3,
+      echo: true,
+      max_tokens: 0,
+    });
+    assertEquals(choice.text, engine.decode(ids.slice(-3)));
+  },
+);
+
+Deno.test(
   "POST /v1/completions stops at a stop token id, which is not part of the text",
   needed,
   async () => {
