@@ -2,7 +2,7 @@
 //
 //   attention_copy      device to device, the rate that the others are held against
 //   attention           LaunchAttention by batch, length, block size and scatter; split lengths, types, sizes
-//   attention_ring      the depth of a warp's ring (attention_tensor.h has the default)
+//   attention_ring      the depth of a warp's ring (attention_tensor.h has the default), and bulk copies
 //   attention_prefill   a chunk of one sequence
 //
 //   attention_bench [substring of a line's name]
@@ -80,6 +80,7 @@ struct Case {
   Scatter scatter;
   LaunchFunction launch = LaunchAttention;
   uint32_t depth = 0;  // of the ring; 0: the default
+  bool bulk = false;   // bulk copies instead of cp.async
   uint32_t chunk = 0;  // rows of each sequence that attend as a segment; 0: one row decodes
 };
 
@@ -120,11 +121,13 @@ void Measure(Machine& m, Case c) {
   std::printf(
       "{\"name\": \"%s\", \"batch\": %u, \"shortest\": %u, \"longest\": %u, \"rows\": %u, \"head_dim\": %u, "
       "\"group\": %u, \"kv_dtype\": %u, \"block_tokens\": %u, \"split_tokens\": %u, \"scatter\": \"%s\", "
-      "\"groups\": %u, \"depth\": %u, \"layers\": %u, \"us\": %.1f, \"gb_per_s\": %.1f, \"of_copy\": %.3f, "
+      "\"groups\": %u, \"depth\": %u, \"bulk\": %s, \"layers\": %u, \"us\": %.1f, \"gb_per_s\": %.1f, \"of_copy\": "
+      "%.3f, "
       "\"tflop_per_s\": %.1f}\n",
       c.name, c.batch, c.shortest / kShrink, c.longest / kShrink, attention.rows(), c.shape.head_dim, c.shape.group,
       c.shape.kv_dtype, c.shape.block_tokens, c.shape.split_tokens, ScatterName(c.scatter), attention.num_groups(),
-      c.depth, c.shape.layers, us, bytes / us / 1e3, bytes / us / 1e3 / m.copy_gb_per_s, flops / us / 1e6);
+      c.depth, c.bulk ? "true" : "false", c.shape.layers, us, bytes / us / 1e3, bytes / us / 1e3 / m.copy_gb_per_s,
+      flops / us / 1e6);
   std::fflush(stdout);
 }
 
@@ -174,11 +177,22 @@ void MeasureDecoding(Machine& m) {
   }
 }
 
-template <uint32_t kDepth>
+template <uint32_t kDepth, class Kv, bool kBulk = false>
 void MeasureRing(Machine& m) {
   for (const Scatter scatter : {Scatter::kNone, Scatter::kWorst}) {
-    Measure(m, {"attention_ring", Llama8b(), 64, 2048, 8192, scatter, LaunchTensor<128, bf16_t, kDepth>, kDepth});
-    Measure(m, {"attention_ring", Llama8b(), 1, 4096, 4096, scatter, LaunchTensor<128, bf16_t, kDepth>, kDepth});
+    for (const bool one : {false, true}) {
+      Case c = {"attention_ring",
+                Llama8b(),
+                one ? 1u : 64u,
+                one ? 4096u : 2048u,
+                one ? 4096u : 8192u,
+                scatter,
+                LaunchTensor<128, Kv, kDepth, kBulk>,
+                kDepth,
+                kBulk};
+      c.shape.kv_dtype = std::is_same_v<Kv, fp8_t> ? KVRM_F8_E4M3 : KVRM_BF16;
+      Measure(m, c);
+    }
   }
 }
 
@@ -201,10 +215,16 @@ int Main(const char* only) {
   Succeed(cudaEventCreateWithFlags(&m.end, cudaEventDefault), "cudaEventCreateWithFlags");
   MeasureCopy(m);
   MeasureDecoding(m);
-  MeasureRing<3>(m);
-  MeasureRing<4>(m);
-  MeasureRing<5>(m);
-  MeasureRing<6>(m);
+  MeasureRing<3, bf16_t>(m);
+  MeasureRing<4, bf16_t>(m);
+  MeasureRing<5, bf16_t>(m);
+  MeasureRing<7, fp8_t>(m);
+  int major = 0;
+  Succeed(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, 0), "cudaDeviceGetAttribute");
+  if (major >= 9) {
+    MeasureRing<4, bf16_t, true>(m);
+    MeasureRing<7, fp8_t, true>(m);
+  }
   MeasurePrefill(m);
   return 0;
 }

@@ -16,7 +16,10 @@ inline constexpr uint32_t kWarps = 4;                   // that compute
 inline constexpr uint32_t kThreads = 32 * kWarps + 32;  // with the one that plans
 inline constexpr uint32_t kDecodeRows = 16;             // query rows at most: one m16 tile
 
+inline constexpr uint32_t kMaxDepth = 8;  // of a ring
+
 struct DecodeControl {
+  uint64_t arrived[kWarps][kMaxDepth];  // bulk copies only: mbarriers of the rings' places
   Piece pieces[kPieces];
   uint32_t blocks[kPieces][32];
   Work merge;       // of the split that arrived last
@@ -67,13 +70,21 @@ struct DecodeShared {
   }
 };
 
-// A warp's copies: a ring of chunks, kDepth - 1 of them under way.
-template <uint32_t D, class Kv, uint32_t kDepth>
+// By a thread that has written to shared memory what a bulk copy will write over.
+__device__ __forceinline__ void FenceBeforeBulk() {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+#endif
+}
+
+// A warp's copies: a ring of chunks, kDepth - 1 of them under way. kBulk: a row is one bulk copy, sm_90 and later,
+// else 16 bytes are one cp.async.
+template <uint32_t D, class Kv, uint32_t kDepth, bool kBulk>
 class ChunkRing {
  public:
   using Shape = Geometry<D, Kv>;
 
-  __device__ ChunkRing(const StepView& step, const TensorShape& shape, const DecodeControl& control, uint8_t* ring,
+  __device__ ChunkRing(const StepView& step, const TensorShape& shape, DecodeControl& control, uint8_t* ring,
                        uint32_t warp, uint32_t lane)
       : step_(step), shape_(shape), control_(control), ring_(ring), warp_(warp), lane_(lane), tile_(warp) {}
 
@@ -91,7 +102,10 @@ class ChunkRing {
   // The next chunk, once it is there; starts another copy in the place of the chunk taken before, which all
   // lanes have read by the time they call this.
   __device__ __forceinline__ const uint8_t* Take(uint32_t planned) {
-    if (under_way_ == kDepth - 1) {
+    if constexpr (kBulk) {
+      BarrierWait(&control_.arrived[warp_][out_], phase_);
+      if (out_ + 1 == kDepth) phase_ ^= 1;
+    } else if (under_way_ == kDepth - 1) {
       CpAsyncWait<kDepth - 2>();
     } else {
       CpAsyncWait<0>();
@@ -113,8 +127,12 @@ class ChunkRing {
     const uint8_t* from =
         step_.pool + block * step_.block_bytes + keys_ +
         ((first & (step_.block_tokens - 1)) * Shape::kRowBytes + (chunk_ >= kTileChunks ? shape_.value_distance : 0u));
-    CopyRows(from, ring_ + in_ * Shape::kChunkBytes, static_cast<int32_t>(first));
-    CpAsyncCommit();
+    if constexpr (kBulk) {
+      CopyRowsInBulk(from, ring_ + in_ * Shape::kChunkBytes, static_cast<int32_t>(first));
+    } else {
+      CopyRows(from, ring_ + in_ * Shape::kChunkBytes, static_cast<int32_t>(first));
+      CpAsyncCommit();
+    }
     ++under_way_;
     in_ = in_ + 1 < kDepth ? in_ + 1 : 0;
     if (++chunk_ == 2 * kTileChunks) {
@@ -163,24 +181,45 @@ class ChunkRing {
     }
   }
 
+  __device__ __forceinline__ void CopyRowsInBulk(const uint8_t* from, uint8_t* to, int32_t first) {
+    constexpr int32_t kRows = kChunkTokens;
+    uint64_t* arrived = &control_.arrived[warp_][in_];
+    const int32_t begin = seen_.first > first ? seen_.first - first : 0;
+    const int32_t end = seen_.last < first + kRows - 1 ? seen_.last + 1 - first : kRows;
+    const int32_t row = static_cast<int32_t>(lane_);
+    if (row == 0) BarrierExpect(arrived, end > begin ? static_cast<uint32_t>(end - begin) * Shape::kRowBytes : 0);
+    if (row >= begin && row < end) {
+      BulkCopy(to + lane_ * Shape::kStride, from + lane_ * Shape::kRowBytes, Shape::kRowBytes, arrived);
+    } else if (row < kRows) {
+      KVRM_NO_UNROLL
+      for (uint32_t unit = 0; unit < Shape::kRowBytes / 16; ++unit) {
+        *reinterpret_cast<uint4*>(to + lane_ * Shape::kStride + unit * 16) = make_uint4(0, 0, 0, 0);
+      }
+      FenceBeforeBulk();
+    }
+  }
+
   const StepView& step_;
   const TensorShape& shape_;
-  const DecodeControl& control_;
+  DecodeControl& control_;
   uint8_t* ring_;
   uint32_t warp_, lane_;
   uint32_t in_ = 0, out_ = 0, under_way_ = 0;  // chunks: places in the ring, number
   uint32_t piece_ = 0, tile_, chunk_ = 0;      // the next one to copy; chunks of V follow K's
+  uint32_t phase_ = 0;                         // bulk copies: of the next place to be taken
   // Its tile: the tokens that somebody sees, counted from the tile's first; K within a block; physical blocks.
   Seen seen_ = {};
   uint64_t keys_ = 0;
   const uint32_t* blocks_ = nullptr;
 };
 
-template <uint32_t D, class Kv, uint32_t kDepth>
+template <uint32_t D, class Kv, uint32_t kDepth, bool kBulk>
 class DecodeBlock {
  public:
   using Shape = Geometry<D, Kv>;
   using Shared = DecodeShared<D, Kv, kDepth>;
+  using Ring = ChunkRing<D, Kv, kDepth, kBulk>;
+  static_assert(kDepth >= 2 && kDepth <= kMaxDepth);
 
   __device__ DecodeBlock(const StepView& step, const AttentionArgs& args, const TensorShape& shape)
       : step_(step),
@@ -193,8 +232,15 @@ class DecodeBlock {
 
   // Works until the counter has no more numbers; `number` is the first.
   __device__ __forceinline__ void Run(const WorkList& list, uint32_t number) {
-    ChunkRing<D, Kv, kDepth> ring(step_, shape_, control_, shared_ + warp_ * Shared::kRing, warp_, lane_);
+    Ring ring(step_, shape_, control_, shared_ + warp_ * Shared::kRing, warp_, lane_);
     ClearZeroRows();
+    if constexpr (kBulk) {
+      if (warp_ < kWarps && lane_ < kDepth) {
+        BarrierInit(&control_.arrived[warp_][lane_], 1);
+        FenceBarrierInit();
+        FenceBeforeBulk();
+      }
+    }
     if (warp_ == kWarps) {
       if (lane_ == 0) {
         control_.planner.Start(list, number);
@@ -277,8 +323,7 @@ class DecodeBlock {
   }
 
   // One tile by one warp: its sums into part and stats.
-  __device__ __forceinline__ void Tile(const Piece& work, ChunkRing<D, Kv, kDepth>& ring, uint32_t piece,
-                                       uint32_t planned, uint32_t tile) {
+  __device__ __forceinline__ void Tile(const Piece& work, Ring& ring, uint32_t piece, uint32_t planned, uint32_t tile) {
     const uint32_t halves = shape_.group > 8 ? 2 : 1;
     SoftmaxStat stat[2];
     TileWeights p;

@@ -28,7 +28,7 @@ inline int CurrentDevice() {
 template <uint32_t D, class Kv>
 struct DefaultDepth {
   static constexpr uint32_t kFits = 17408 / Geometry<D, Kv>::kChunkBytes;
-  static constexpr uint32_t kValue = kFits < 3 ? 3 : kFits > 8 ? 8 : kFits;
+  static constexpr uint32_t kValue = kFits < 3 ? 3 : kFits > kMaxDepth ? kMaxDepth : kFits;
 };
 
 constexpr uint32_t BlocksPerMultiprocessor(uint32_t dim) { return dim > 128 ? 1 : 2; }
@@ -64,7 +64,7 @@ __device__ __forceinline__ void TakeSegment(const StepView& step, const Attentio
   control.item = {step.units[work.unit], work, splits};
 }
 
-template <uint32_t D, class Kv, uint32_t kDepth>
+template <uint32_t D, class Kv, uint32_t kDepth, bool kBulk>
 __global__ void __launch_bounds__(kThreads, BlocksPerMultiprocessor(D))
     AttendTensor(const KVRM_GRID_CONSTANT StepView step, const KVRM_GRID_CONSTANT AttentionArgs args,
                  const KVRM_GRID_CONSTANT TensorShape shape) {
@@ -90,12 +90,12 @@ __global__ void __launch_bounds__(kThreads, BlocksPerMultiprocessor(D))
     if (control.merges != 0) MergeSplits(step, args, control.item.work, threadIdx.x, kThreads);
     __syncthreads();
   }
-  if (shape.wide == 0) DecodeBlock<D, Kv, kDepth>(step, args, shape).Run(control.list, control.number);
+  if (shape.wide == 0) DecodeBlock<D, Kv, kDepth, kBulk>(step, args, shape).Run(control.list, control.number);
 }
 
-template <uint32_t D, class Kv, uint32_t kDepth = DefaultDepth<D, Kv>::kValue>
+template <uint32_t D, class Kv, uint32_t kDepth = DefaultDepth<D, Kv>::kValue, bool kBulk = false>
 void LaunchTensor(const LaunchContext& context, const StepView& step, const AttentionArgs& args) {
-  const auto kernel = AttendTensor<D, Kv, kDepth>;
+  const auto kernel = AttendTensor<D, Kv, kDepth, kBulk>;
   TensorShape shape;
   shape.group = step.heads / step.kv_heads;
   shape.block_shift = BlockShift(step.block_tokens);

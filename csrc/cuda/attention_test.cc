@@ -1,5 +1,6 @@
 // Attention against float64, and the rule that a row's bits depend on the row alone. On the emulator the
 // cases are small; built for a GPU they include long histories.
+#include "attention_tensor.h"
 #include "attention_test_util.h"
 #include "common/test.h"
 
@@ -151,6 +152,26 @@ TEST(AttentionWritesTheTypeThatIsAskedFor) {
       }
     }
   }
+}
+
+// The copies that only the benchmark uses.
+TEST(AttentionGivesTheSameBitsWithBulkCopies) {
+#ifndef KVRM_EMULATOR
+  int major = 0;
+  test::Succeed(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, 0), "cudaDeviceGetAttribute");
+  if (major < 9) return;
+#endif
+  Shape shape;
+  shape.head_dim = 128;
+  shape.kv_heads = 1;
+  shape.group = 4;
+  shape.window = 700;
+  std::mt19937 random(7);
+  const std::vector<Sequence> sequences = Batch(random, 17, 1025, shape.group);
+  Attention attention(shape, sequences, Scatter::kRandom, 1), bulk(shape, sequences, Scatter::kWorst, 1);
+  attention.Run();
+  LaunchTensor<128, bf16_t, 4, true>({nullptr, 4, false}, bulk.view(), bulk.args());
+  CHECK(attention.Output<float>() == bulk.Output<float>());
 }
 
 // The rows of the sequence of that id, in any batch.
