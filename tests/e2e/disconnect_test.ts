@@ -1,5 +1,5 @@
 import { assert, assertEquals } from "@std/assert";
-import { CANNOT_RUN, type Service, startService, until } from "./service.ts";
+import { atRest, CANNOT_RUN, promptOf, type Service, startService, until } from "./service.ts";
 
 /** Far more work than the tests wait for: 128 choices on 2 slots. */
 const LONG = { prompt: "Once upon a time", max_tokens: 400, n: 128, ignore_eos: true };
@@ -88,4 +88,20 @@ Deno.test("createApp() is not disturbed by clients that leave after their answer
   }
   const { usage } = await service.complete({ prompt: "One day", max_tokens: 20, ignore_eos: true });
   assertEquals(usage.completion_tokens, 20);
+});
+
+Deno.test("createApp() stops a prefill when its client disconnects", needed, async () => {
+  // Sixteen tokens per step, each with its rivals, so that a long prompt takes a while.
+  await using slow = await startService({ slots: 1, prefillChunk: 16, prefixCache: false });
+  const prompt = promptOf(slow.engine, 2000);
+  const controller = new AbortController();
+  const body = { prompt, max_tokens: 1, echo: true, logprobs: 20, stream: true };
+  const { body: answer } = await slow.post("/v1/completions", body, { signal: controller.signal });
+  const computed = () => slow.engine.stats().promptTokens;
+  await until(() => computed() > 0, "the prompt is being computed");
+  controller.abort();
+  await answer!.cancel().catch(() => {});
+  await atRest(slow.engine);
+  assert(computed() < 1900, `${computed()} tokens were computed`);
+  assertEquals(slow.engine.stats().generatedTokens, 0);
 });
