@@ -7,7 +7,7 @@
 import { z } from "zod";
 import { InvalidRequestError } from "../../runtime/errors.ts";
 import { unsupportedFields } from "./extras.ts";
-import { flag, integer, neutral, refused } from "./fields.ts";
+import { flag, integer, refused } from "./fields.ts";
 import { checkStreamOptions, samplingFields, tokenCount } from "./sampling.ts";
 
 /** Text, or the ids of its tokens. */
