@@ -14,9 +14,11 @@ import { fit, INK, ownColour, slotOf } from "./charts.js";
 /** Owners, as runtime/kv/owners.ts has them. */
 const CACHED = 1, LEAVING = 2, SHARED = 3, SLOT = 16, RESERVED = 1 << 15;
 /** Pixels from one square to the next, and of the whole map's height. */
-const LEAST = 5, MOST = 20, TALLEST = 300;
+const LEAST = 5, MOST = 15, TALLEST = 240;
 /** How long a move can be seen, in milliseconds. */
 const TRAIL_MS = 900;
+/** Moves shown at once: more would be a tangle. */
+const TRAILS = 8;
 
 const still = matchMedia("(prefers-reduced-motion: reduce)");
 
@@ -80,7 +82,7 @@ export class Pool {
     }
     const since = performance.now();
     for (const [from = 0, to = 0, count = 0] of moves) this.#moves.push({ from, to, count, since });
-    this.#moves.splice(0, this.#moves.length - 64);
+    this.#moves.splice(0, this.#moves.length - TRAILS);
     this.draw();
     this.#say();
   }
@@ -233,9 +235,9 @@ export class Pool {
       const [x1 = 0, y1 = 0] = this.#centre(Math.floor((to + count / 2) / per));
       const age = (now - since) / TRAIL_MS;
       context.globalAlpha = still.matches ? 0.7 : 1 - age;
-      context.strokeStyle = INK.ink;
-      context.fillStyle = INK.ink;
-      context.lineWidth = 1.25;
+      const owner = this.#cells[Math.floor(to / per)] ?? 0;
+      context.strokeStyle = context.fillStyle = owner >= SLOT ? ownColour(slotOf(owner)) : INK.ink;
+      context.lineWidth = 1.5;
       const bow = Math.min(60, Math.hypot(x1 - x0, y1 - y0) / 3);
       const cx = (x0 + x1) / 2, cy = Math.max(0, (y0 + y1) / 2 - bow);
       context.beginPath();

@@ -69,6 +69,8 @@ export class Talk {
   #send = /** @type {HTMLButtonElement} */ (find("send"));
   #clear = /** @type {HTMLButtonElement} */ (find("clear"));
   #opening = find("opening");
+  /** Whether the end of the conversation is in view, and stays so. */
+  #follows = true;
 
   constructor() {
     this.#form.addEventListener("submit", (event) => {
@@ -83,6 +85,17 @@ export class Talk {
     });
     document.addEventListener("keydown", (event) => {
       if (event.key === "Escape") this.#running?.abort();
+    });
+    const log = this.#log;
+    log.addEventListener(
+      "scroll",
+      () => this.#follows = log.scrollHeight - log.scrollTop - log.clientHeight < 48,
+    );
+    new ResizeObserver(() => this.#scroll()).observe(log);
+    const more = find("more"), fields = find("fields");
+    more.addEventListener("click", () => {
+      fields.hidden = !fields.hidden;
+      more.setAttribute("aria-expanded", String(!fields.hidden));
     });
     this.#clear.addEventListener("click", () => this.#startOver());
     this.#form.addEventListener("change", (event) => {
@@ -160,12 +173,17 @@ export class Talk {
     this.#prompt.focus();
   }
 
+  #scroll() {
+    if (this.#follows) this.#log.scrollTop = this.#log.scrollHeight;
+  }
+
   /** @param {HTMLElement} turn */
   #append(turn) {
     this.#opening.remove();
     this.#clear.hidden = false;
     this.#log.append(turn);
-    this.#log.scrollTop = this.#log.scrollHeight;
+    this.#follows = true;
+    this.#scroll();
   }
 
   #ask() {
@@ -227,11 +245,9 @@ export class Talk {
     };
     const flush = () => {
       frame = 0;
-      const log = this.#log;
-      const follows = log.scrollHeight - log.scrollTop - log.clientHeight < 48;
       for (const answer of answers) answer.flush();
       if (pieces > 0) footer.textContent = speed();
-      if (follows) log.scrollTop = log.scrollHeight;
+      this.#scroll();
     };
     try {
       const response = await ask(path, {
