@@ -6,7 +6,7 @@
  * @module
  */
 import { quantile, type Report } from "../report.ts";
-import { type BenchServer, startServer } from "./http_server.ts";
+import { type BenchServer, cpuTime, startServer } from "./http_server.ts";
 
 const CONNECTIONS = 64;
 const REQUESTS = 30;
@@ -55,12 +55,14 @@ function probe(...addresses: string[]): () => Promise<[number[], number[]]> {
   };
 }
 
-async function flood({ address }: BenchServer, control: BenchServer): Promise<Report> {
+async function flood({ address, pid }: BenchServer, control: BenchServer): Promise<Report> {
   await Promise.all(Array.from({ length: 8 }, () => client(address, 4)));
   const health = probe(address, control.address);
+  const before = cpuTime(pid);
   const start = performance.now();
   const totals = await Promise.all(Array.from({ length: CONNECTIONS }, () => client(address, REQUESTS)));
   const seconds = (performance.now() - start) / 1000;
+  const cpu = cpuTime(pid) - before;
   const [times, floor] = await health();
   const sum = (key: "tokens" | "events") => totals.reduce((total, one) => total + one[key], 0);
   return {
@@ -68,6 +70,7 @@ async function flood({ address }: BenchServer, control: BenchServer): Promise<Re
     rows: [{
       "tokens/s": sum("tokens") / seconds,
       "events/s": sum("events") / seconds,
+      "server CPU us/token": cpu * 1000 / sum("tokens"),
       "health p50 ms": quantile(times, 0.5),
       "health p99 ms": quantile(times, 0.99),
       "idle p50 ms": quantile(floor, 0.5),

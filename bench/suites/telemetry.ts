@@ -8,7 +8,7 @@
 import { createLogger } from "../../api/log.ts";
 import { RequestRecord } from "../../api/telemetry/record.ts";
 import { median, type Report } from "../report.ts";
-import { type BenchServer, startServer } from "./http_server.ts";
+import { type BenchServer, cpuTime, startServer } from "./http_server.ts";
 
 const CONNECTIONS = 8;
 const REQUESTS = 400;
@@ -21,13 +21,6 @@ interface Variant {
   /** Of each round. */
   rates: number[];
   cpuMs: number[];
-}
-
-/** Milliseconds of processor time that a process has used. */
-function cpuTime(pid: number): number {
-  // After the name, which may hold spaces: fields 14 and 15 of proc(5), in ticks of 10 ms.
-  const fields = Deno.readTextFileSync(`/proc/${pid}/stat`).split(") ")[1]!.split(" ");
-  return (Number(fields[11]) + Number(fields[12])) * 10;
 }
 
 async function load(address: string, requests: number): Promise<void> {
