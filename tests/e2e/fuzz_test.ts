@@ -40,6 +40,11 @@ const plausible: Record<string, fc.Arbitrary<unknown>> = {
   stream: fc.boolean(),
   echo: fc.boolean(),
   model: fc.constant(null),
+  tools: fc.constant([{ type: "function", function: { name: "f", parameters: { type: "object" } } }]),
+  tool_choice: fc.constantFrom("none", "auto"),
+  parallel_tool_calls: fc.boolean(),
+  include_stop_str_in_output: fc.boolean(),
+  truncate_prompt_tokens: fc.integer({ min: 1, max: 40 }),
 };
 
 /** Bodies with a few of a schema's fields: mostly plausible, now and then anything. */
@@ -47,7 +52,7 @@ function bodies(fields: readonly string[], always: readonly string[]): fc.Arbitr
   const anything = fc.jsonValue({ maxDepth: 2 });
   const value = (field: string) => {
     const likely = plausible[field] ?? fc.constant(null);
-    return fc.oneof({ weight: 29, arbitrary: likely }, { weight: 1, arbitrary: anything });
+    return fc.oneof({ weight: 119, arbitrary: likely }, { weight: 1, arbitrary: anything });
   };
   const model = Object.fromEntries(fields.map((field) => [field, value(field)]));
   return fc.record(model, { requiredKeys: [...always] });
