@@ -1,12 +1,11 @@
 /**
- * The service: options, engine, HTTP API and signals put together.
+ * The program: its commands, and of them the service: options, engine, HTTP API and signals put together.
  *
  *     scripts/serve.sh --help
  *
  * @module
  */
 
-import { createApp } from "./api/app.ts";
 import { ApiError } from "./api/errors.ts";
 import { createLogger, type Logger, writeStderr } from "./api/log.ts";
 import { loadingProbe } from "./api/routes/health.ts";
@@ -14,7 +13,7 @@ import { ServiceState } from "./api/service_state.ts";
 import type { Tracing } from "./api/telemetry/tracing.ts";
 import { checkVariables, readArguments } from "./cli/arguments.ts";
 import { prepareConfig } from "./cli/config_file.ts";
-import { helpText } from "./cli/help.ts";
+import { embeddedModel } from "./cli/embedded.ts";
 import { Signals } from "./cli/lifecycle.ts";
 import type { ServerOptions } from "./cli/options.ts";
 import { describePermissions, environmentNames, readEnvironment } from "./cli/permissions.ts";
@@ -37,7 +36,7 @@ const loading = new ApiError(503, "The model is still loading.", {
 
 async function serve(options: ServerOptions): Promise<void> {
   const { host = "127.0.0.1", port = 8000, drainTimeout = 10, logLevel = "info", logFormat } = options;
-  const { model = `${root}/models/tiny`, servedModelName, lib, backend = "auto" } = options;
+  const { model = embeddedModel(root, config.version), servedModelName, lib, backend = "auto" } = options;
   const report = options.startupReport ? new StartupReport(startOfProcess()) : null;
   report?.add("runtime and program loaded");
   const log = createLogger(logLevel, writeStderr, logFormat);
@@ -49,6 +48,8 @@ async function serve(options: ServerOptions): Promise<void> {
   const signals = new Signals({ server, state: app.state, log, drainTimeout });
 
   const library = { backend, ...(lib !== undefined && { libraryPath: lib }) };
+  // The API is loaded while the engine's thread loads the model.
+  const api = import("./api/app.ts");
   const engine = await createEngine({
     ...options,
     model,
@@ -56,6 +57,7 @@ async function serve(options: ServerOptions): Promise<void> {
     ...(servedModelName !== undefined && { modelId: servedModelName }),
     ...(report !== null && { onPhase: (name: string, time: number) => report.add(name, time) }),
   });
+  const { createApp } = await api;
   handler = createApp(engine, { ...app, tracing: await tracing() }).fetch;
   signals.engineReady(engine);
 
@@ -129,8 +131,35 @@ async function main(): Promise<void> {
   const named = Deno.args.some((arg) => arg.split("=")[0] === "--config");
   if (named || readEnvironment("KVRM_CONFIG")) await prepareConfig();
   const command = readArguments(Deno.args, readEnvironment);
-  if (command.kind === "serve") return await serve(command.options);
-  const text = command.kind === "help" ? helpText(config.version) : `kvrm ${config.version}\n`;
+  switch (command.kind) {
+    case "serve":
+      return await serve(command.options);
+    case "run": {
+      const { run } = await import("./cli/commands/run.ts");
+      return Deno.exit(await run(withModel(command.options), command.prompt));
+    }
+    case "pull": {
+      const { pull } = await import("./cli/commands/pull.ts");
+      return await pull(command.model);
+    }
+    case "bench": {
+      const { bench } = await import("./cli/commands/bench.ts");
+      return await bench(withModel(command.options));
+    }
+    case "help": {
+      const { helpText } = await import("./cli/help.ts");
+      return print(helpText(config.version, command.command));
+    }
+    case "version":
+      return print(`kvrm ${config.version}\n`);
+  }
+}
+
+function withModel<T extends ServerOptions>(options: T): T & { model: string } {
+  return { ...options, model: options.model ?? embeddedModel(root, config.version) };
+}
+
+function print(text: string): void {
   Deno.stdout.writeSync(new TextEncoder().encode(text));
 }
 

@@ -39,6 +39,17 @@ export function integer(min: number, max: number): ValueKind<number> {
   };
 }
 
+/** A decimal number of [min, max]. */
+export function number(min: number, max: number): ValueKind<number> {
+  return {
+    wanted: `a number from ${min} to ${max}`,
+    read(found) {
+      const value = /^\d+(\.\d+)?$/.test(found) ? Number(found) : NaN;
+      return value >= min && value <= max ? value : undefined;
+    },
+  };
+}
+
 /** A number of seconds, of [0, max]. */
 export function seconds(max: number): ValueKind<number> {
   return {

@@ -80,7 +80,14 @@ export async function createEngine(options: EngineOptions): Promise<Engine> {
   return engine;
 }
 
-function pickLibrary({ backend = "auto", libraryPath }: EngineOptions): ChosenLibrary {
+/**
+ * The native library for an engine with these options.
+ *
+ * @throws {InvalidRequestError} when they contradict each other
+ */
+export function pickLibrary(
+  { backend = "auto", libraryPath }: Pick<EngineOptions, "backend" | "libraryPath">,
+): ChosenLibrary {
   if (!["auto", "cuda", "cpu"].includes(backend)) {
     throw new InvalidRequestError(`backend is ${backend}, wanted one of auto, cuda, cpu`, "backend");
   }

@@ -20,6 +20,8 @@ export interface ResolveOptions {
   endpoint?: string;
   /** An access token. Default: HF_TOKEN, else the one that `hf auth login` left; null for none. */
   token?: string | null;
+  /** Whether the model may be a folder's path. Default true. */
+  folders?: boolean;
   /** Use the cache only. Default: HF_HUB_OFFLINE. */
   offline?: boolean;
   /** Called as bytes come in. Default: a progress bar on stderr. */
@@ -48,17 +50,20 @@ const INDEX = "model.safetensors.index.json";
  * Throws a ModelError that says what to do when there is no network, no such model, or no permission.
  */
 export async function resolveModel(spec: string, options: ResolveOptions = {}): Promise<string> {
-  // Deno resolves "org/.." before it looks, so that it would be this folder; "" it refuses to look at.
-  const mayBeFolder = spec !== "" && !/\/\.{1,2}$/.test(spec);
-  if (/^(\/|\.{1,2}(\/|$)|~\/)/.test(spec) || (mayBeFolder && await isFolder(spec))) return spec;
-  const [, name, revision = "main"] = /^([\w.-]+\/[\w.-]+)(?:@([\w.-]+(?:\/[\w.-]+)*))?$/.exec(spec) ?? [];
-  if (name === undefined || /(^|\/)\.{1,2}(\/|$)/.test(`${name}/${revision}`)) {
+  if (options.folders !== false) {
+    // Deno resolves "org/.." before it looks, so that it would be this folder; "" it refuses to look at.
+    const mayBeFolder = spec !== "" && !/\/\.{1,2}$/.test(spec);
+    if (/^(\/|\.{1,2}(\/|$)|~\/)/.test(spec) || (mayBeFolder && await isFolder(spec))) return spec;
+  }
+  const parts = nameParts(spec);
+  if (parts === null) {
     throw new ModelError(
       `${
         JSON.stringify(spec)
       } is neither a folder nor the name of a model: wanted org/name or org/name@revision`,
     );
   }
+  const { name, revision } = parts;
   const cacheDir = options.cacheDir ?? defaultCacheDir();
   const storage = join(cacheDir, `models--${name.replace("/", "--")}`);
   const cached = await cachedSnapshot(storage, revision);
@@ -77,6 +82,17 @@ export async function resolveModel(spec: string, options: ResolveOptions = {}): 
   } catch (error) {
     throw explain(error, repo, token !== null);
   }
+}
+
+/** Whether this is `org/name` or `org/name@revision`, be there such a model or not. */
+export function isModelName(spec: string): boolean {
+  return nameParts(spec) !== null;
+}
+
+function nameParts(spec: string): { name: string; revision: string } | null {
+  const [, name, revision = "main"] = /^([\w.-]+\/[\w.-]+)(?:@([\w.-]+(?:\/[\w.-]+)*))?$/.exec(spec) ?? [];
+  if (name === undefined || /(^|\/)\.{1,2}(\/|$)/.test(`${name}/${revision}`)) return null;
+  return { name, revision };
 }
 
 interface HubRepo {
