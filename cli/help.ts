@@ -17,9 +17,10 @@ export function helpText(version: string, command: CommandName | null = null): s
   const list = Object.values(COMMANDS).map(({ usage, about }) => `  kvrm ${usage.padEnd(26)}${about}`);
   return [
     `kvrm ${version}: serves a language model over an OpenAI-compatible HTTP API.`,
-    ["Commands:", ...list, `  kvrm ${"help run".padEnd(26)}Explain a command's flags.`].join("\n"),
-    "Without the one file `kvrm` that `make compile` makes: scripts/kvrm.sh in its place, or\n" +
-    "  scripts/serve.sh [flags], which gives the server just the permissions that it needs;\n" +
+    ["Usage: kvrm COMMAND", ...list, `  kvrm ${"help run".padEnd(26)}Explain a command's flags.`].join("\n"),
+    "From the sources: scripts/kvrm.sh in place of kvrm; and for the server alone, with no more permissions than\n" +
+    "it needs,\n" +
+    "  scripts/serve.sh [flags]\n" +
     "  deno run --allow-net=HOST:PORT --allow-read=MODEL --allow-env=KVRM_* --allow-ffi=LIB server.ts [flags]",
     ...groupTexts("serve"),
     OTHER,
