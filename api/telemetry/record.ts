@@ -42,6 +42,8 @@ export class RequestRecord {
   /** When it ended; 0 before. */
   ended = 0;
   #stream: EventStream | null = null;
+  /** What the request ends with, once its time is over. */
+  #late: EngineError | null = null;
   #timer: ReturnType<typeof setTimeout> | undefined;
 
   /** @param onEnd called once, with everything known */
@@ -66,7 +68,7 @@ export class RequestRecord {
   /** Ends the request with an error after so many seconds. */
   limit(seconds: number): void {
     this.#timer = setTimeout(() => {
-      const error = new EngineError(`the request took longer than ${seconds} s`, "timeout");
+      const error = this.#late = new EngineError(`the request took longer than ${seconds} s`, "timeout");
       for (const generation of this.generations) generation.cancel(error);
       // Whoever does not even read the error is cut off.
       this.#timer = setTimeout(() => this.#stream?.abort(error), LAST_EVENT_MS);
@@ -78,6 +80,8 @@ export class RequestRecord {
     this.asked = asked;
     this.requests = requests;
     this.generations = generations;
+    // The body took all of the time.
+    if (this.#late !== null) { for (const generation of generations) generation.cancel(this.#late); }
   }
 
   /** The answer is a stream; it has ended when `written` resolves. */

@@ -59,3 +59,17 @@ Deno.test(
     assertMatch(stderr, /ERROR the engine's worker has not answered for 1 s; the process ends with 75$/m);
   },
 );
+
+Deno.test("server.ts goes on after it was stopped for longer than its heartbeat may take", {
+  ignore: CANNOT_RUN,
+}, async () => {
+  await using server = await startServer(["--heartbeat-timeout=1"]);
+  server.child.kill("SIGSTOP");
+  await new Promise((resolve) => setTimeout(resolve, 2500));
+  server.child.kill("SIGCONT");
+  await new Promise((resolve) => setTimeout(resolve, 2500));
+  const response = await fetch(`${server.url}/ready`);
+  assertEquals([response.status, (await response.json()).ready], [200, true]);
+  const { code, stderr } = await server.stop("SIGTERM");
+  assertEquals(code, 0, stderr);
+});

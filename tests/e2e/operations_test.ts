@@ -106,6 +106,23 @@ Deno.test("server.ts ends requests that take longer than --request-timeout", nee
   assertMatch(stderr, / status=504 .*error=timeout/);
 });
 
+Deno.test("server.ts counts a slow body against --request-timeout", needed, async () => {
+  await using server = await startServer(["--request-timeout", "0.3"]);
+  const body = JSON.stringify({ prompt: "Once", max_tokens: 1500, ignore_eos: true });
+  const pieces = async function* () {
+    for (const piece of [body.slice(0, 10), body.slice(10)]) {
+      yield new TextEncoder().encode(piece);
+      await new Promise((resolve) => setTimeout(resolve, 500));
+    }
+  };
+  const response = await fetch(`${server.url}/v1/completions`, {
+    method: "POST",
+    headers: { "content-type": "application/json" },
+    body: ReadableStream.from(pieces()),
+  });
+  assertEquals([response.status, (await response.json()).error.code], [504, "timeout"]);
+});
+
 Deno.test(
   "server.ts says which limit a prompt, a body or the queue has passed, and by how much",
   needed,
