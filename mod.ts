@@ -16,9 +16,12 @@ export { createEngine } from "./runtime/engine.ts";
 export type { EngineOptions } from "./runtime/options.ts";
 export type { EngineLive, LivePicture } from "./runtime/live.ts";
 export { EngineError, InvalidRequestError, ModelError } from "./runtime/errors.ts";
+export type { EngineErrorCode } from "./runtime/errors.ts";
+export type { GenerationTiming } from "./runtime/telemetry/request_metrics.ts";
 export type {
   ChatMessage,
   ChatOptions,
+  Constraint,
   Engine,
   EngineStats,
   FinishReason,

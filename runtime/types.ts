@@ -3,7 +3,7 @@
  *
  * @module
  */
-import type { LiveView } from "./live.ts";
+import type { EngineLive } from "./live.ts";
 import type { LoopMetrics } from "./telemetry/loop_metrics.ts";
 import type { GenerationTiming, RequestMetrics } from "./telemetry/request_metrics.ts";
 
@@ -283,10 +283,14 @@ export interface Engine extends AsyncDisposable {
   tokenBytes(id: number): Uint8Array;
   /** State and counters, as of the loop's last turn. */
   stats(): EngineStats;
-  /** Histograms and counters since the start. */
+  /**
+   * Histograms and counters since the start, for the server's /metrics.
+   *
+   * @ignore not part of the library's face: it changes with what is measured
+   */
   readonly telemetry: EngineTelemetry;
   /** Blocks, slots and steps for who wants to watch; null or absent where they cannot be seen. */
-  readonly live?: LiveView | null;
+  readonly live?: EngineLive | null;
   /** Ends all requests as cancelled and frees everything. */
   close(): Promise<void>;
 }

@@ -63,7 +63,7 @@ export async function startServer(
   return { line, url, child, stop, [Symbol.asyncDispose]: async () => void await stop("SIGKILL") };
 }
 
-async function firstLine(stdout: ReadableStream<Uint8Array>): Promise<string> {
+async function firstLine(stdout: ReadableStream<Uint8Array<ArrayBuffer>>): Promise<string> {
   const reader = stdout.pipeThrough(new TextDecoderStream()).getReader();
   let text = "";
   while (!text.includes("\n")) {
