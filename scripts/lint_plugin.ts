@@ -27,6 +27,7 @@ const PACKAGES: Record<string, readonly string[]> = {
   "fast-check": [],
   "hono": ["api", "server.ts"],
   "openai": [],
+  "playwright-core": [],
 };
 
 /** `/repo/runtime/kv/pager.ts` is in the layer `runtime`, `/repo/server.ts` in `server.ts`. */

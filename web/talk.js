@@ -21,6 +21,9 @@ const EXAMPLES = {
   ],
 };
 
+/** The API's own limit for texts, 16 tokens, is none to read. */
+const TEXT_TOKENS = 256;
+
 const find = (/** @type {string} */ id) => /** @type {HTMLElement} */ (document.getElementById(id));
 
 /**
@@ -199,7 +202,7 @@ export class Talk {
     };
     this.#append(make("div", { className: "turn asked", textContent: text }));
     if (!chats) {
-      this.#stream("v1/completions", { prompt: text, ...common });
+      this.#stream("v1/completions", { prompt: text, max_tokens: TEXT_TOKENS, ...common });
       return;
     }
     const system = this.#value("system");
