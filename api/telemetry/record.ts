@@ -71,7 +71,10 @@ export class RequestRecord {
       const error = this.#late = new EngineError(`the request took longer than ${seconds} s`, "timeout");
       for (const generation of this.generations) generation.cancel(error);
       // Whoever does not even read the error is cut off.
-      this.#timer = setTimeout(() => this.#stream?.abort(error), LAST_EVENT_MS);
+      this.#timer = setTimeout(() => {
+        this.error ??= error.code;
+        this.#stream?.abort(error);
+      }, LAST_EVENT_MS);
     }, Math.max(0, seconds * 1000 - (now() - this.started)));
   }
 

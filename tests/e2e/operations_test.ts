@@ -153,6 +153,17 @@ Deno.test(
   },
 );
 
+/** A connection that asks for far more than fits its buffers, and reads nothing of it. */
+async function flood(url: string): Promise<Deno.TcpConn> {
+  const { hostname, port } = new URL(url);
+  const connection = await Deno.connect({ hostname, port: Number(port) });
+  const body = JSON.stringify({ prompt: "a", max_tokens: 1900, n: 128, stream: true, ignore_eos: true });
+  const head = `POST /v1/completions HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n` +
+    `content-length: ${body.length}\r\n\r\n`;
+  await connection.write(new TextEncoder().encode(head + body));
+  return connection;
+}
+
 Deno.test("server.ts ends a stream whose client does not read, and frees its slots", needed, async () => {
   await using server = await startServer([
     "--noop",
@@ -160,12 +171,7 @@ Deno.test("server.ts ends a stream whose client does not read, and frees its slo
     "--slots=128",
     "--log-format=json",
   ]);
-  const { hostname, port } = new URL(server.url);
-  using connection = await Deno.connect({ hostname, port: Number(port) });
-  const body = JSON.stringify({ prompt: "a", max_tokens: 1900, n: 128, stream: true, ignore_eos: true });
-  const head = `POST /v1/completions HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n` +
-    `content-length: ${body.length}\r\n\r\n`;
-  await connection.write(new TextEncoder().encode(head + body));
+  using connection = await flood(server.url);
   await until(async () => (await get(`${server.url}/health`)).body.running > 0, "it runs");
   await until(async () => (await get(`${server.url}/health`)).body.running === 0, "it was ended", 30);
   const metrics = await (await fetch(`${server.url}/metrics`)).text();
@@ -176,6 +182,24 @@ Deno.test("server.ts ends a stream whose client does not read, and frees its slo
   const lines = stderr.trim().split("\n").map((line) => JSON.parse(line));
   const request = lines.find(({ route }) => route === "POST /v1/completions");
   assertEquals([request.error, request.level], ["slow_reader", "info"]);
+});
+
+Deno.test("server.ts cuts off who does not even read that its time is over", needed, async () => {
+  const flags = [
+    "--noop",
+    "--max-backlog=1000000",
+    "--slots=128",
+    "--request-timeout=0.5",
+    "--drain-timeout=60",
+  ];
+  await using server = await startServer(flags);
+  using _ = await flood(server.url);
+  await until(async () => (await get(`${server.url}/health`)).body.running > 0, "it runs");
+  const start = performance.now();
+  const { code, stderr } = await server.stop("SIGTERM");
+  assertEquals(code, 0);
+  assert(performance.now() - start < 30_000, "it waited for a reader");
+  assertMatch(stderr, /INFO request .*error=timeout/);
 });
 
 Deno.test("server.ts lets pages of --cors-origin call it, and no others", needed, async () => {
