@@ -68,6 +68,10 @@ fmt: setup ## Format TypeScript, Markdown and C++ in place
 bench: native ## Run the benchmarks; ARGS goes to them
 	@deno task bench $(ARGS)
 
+.PHONY: compile
+compile: native ## Make build/kvrm: the program, its libraries and the tiny model in one file
+	@deno run --no-prompt --allow-run --allow-read --allow-env scripts/compile.ts
+
 .PHONY: gpu-check
 gpu-check: ## Test the CUDA backend on this machine's GPU, sanitizers too; ARGS="native memcheck" picks parts
 	@scripts/gpu_check.sh $(ARGS)
