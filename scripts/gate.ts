@@ -26,6 +26,9 @@ const STEP_TIMEOUT_S = 900;
 const root = new URL("../", import.meta.url).pathname.replace(/\/$/, "");
 Deno.chdir(root);
 
+/** Programs that tests start; the page's are skipped where the machine has no browser. */
+const TEST_PROGRAMS = ["deno", "bash", "chromium-headless-shell", "chromium"];
+
 /** What the tests may touch, and no more. The servers that they start have flags of their own. */
 function testPermissions(): string[] {
   return [
@@ -36,7 +39,7 @@ function testPermissions(): string[] {
     "--allow-net=127.0.0.1,localhost",
     "--allow-env",
     "--allow-sys",
-    `--allow-run=${Deno.execPath()},deno,bash`,
+    `--allow-run=${[Deno.execPath(), ...TEST_PROGRAMS.filter(tool)]}`,
     `--allow-ffi=${["cpu", "emulator", "cuda"].map((name) => `${root}/build/libkvrm_${name}.so`).join()}`,
   ];
 }
