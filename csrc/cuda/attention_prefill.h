@@ -124,8 +124,8 @@ class PrefillBlock {
     const uint32_t first = FirstVisible(unit.position, args_.window), last = unit.position + unit.rows - 1;
     const uint32_t lane = Opaque(lane_), shift = shape_.block_shift;
     const uint32_t block_first = token >> shift, blocks = kTileTokens >> shift;
-    uint32_t* table =
-        reinterpret_cast<uint32_t*>(shared_ + Shared::kBlocks);  // physical blocks [32], then the first's logical one
+    // Physical blocks [32], then the first one's logical number; 0xffffffff: none yet.
+    uint32_t* table = reinterpret_cast<uint32_t*>(shared_ + Shared::kBlocks);
     __syncwarp();
     const uint32_t have = table[32];
     __syncwarp();
