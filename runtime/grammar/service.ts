@@ -14,7 +14,7 @@ import type { GrammarCommand, GrammarEvent } from "./worker.ts";
 export interface GrammarLimits {
   /** Compiled grammars that are kept for the next request, beside those in use. Default 64. */
   kept?: number;
-  /** Milliseconds that a grammar may take to be compiled. Default 30,000. */
+  /** Milliseconds that a grammar may take to be compiled. Default 10,000. */
   compileMs?: number;
   /** Milliseconds that a mask may take. Default 10,000. */
   maskMs?: number;
@@ -70,7 +70,7 @@ export class GrammarService {
   constructor(options: GrammarServiceOptions) {
     this.#options = options;
     this.#board = new BoardOwner(options.board);
-    const { kept = 64, compileMs = 30_000, maskMs = 10_000 } = options;
+    const { kept = 64, compileMs = 10_000, maskMs = 10_000 } = options;
     this.#limits = { kept, compileMs, maskMs };
   }
 
