@@ -82,17 +82,28 @@ function bar(context, x, y, width, height) {
 }
 
 /** One step: see StepField in runtime/live.ts. */
-const STEP = { BLOCKS: 3, GROUPS: 4, COPIED: 5, STAGED: 6 };
+export const STEP = {
+  NUMBER: 0,
+  DECODE: 1,
+  PROMPT: 2,
+  BLOCKS: 3,
+  GROUPS: 4,
+  COPIED: 5,
+  STAGED: 6,
+  EXEC_US: 8,
+};
 /** Pixels of a step's column; pixels above the columns for what was moved. */
-const COLUMN = 5, ABOVE = 14;
+export const COLUMN = 5;
+const ABOVE = 14;
 
 /**
  * The latest steps: what each read, in how many groups, and what it moved before.
  *
  * @param {HTMLCanvasElement} canvas
  * @param {number[][]} steps oldest first
+ * @param {number} lit the step that is pointed at, from the newest, which is 0; -1: none
  */
-export function drawSteps(canvas, steps) {
+export function drawSteps(canvas, steps, lit) {
   const context = fit(canvas);
   if (context === null) return;
   const { clientWidth: width, clientHeight: height } = canvas;
@@ -104,6 +115,10 @@ export function drawSteps(canvas, steps) {
   context.fillRect(0, height - 1, width, 1);
   shown.forEach((step, i) => {
     const x = width - (shown.length - i) * COLUMN;
+    if (shown.length - 1 - i === lit) {
+      context.fillStyle = INK.line;
+      context.fillRect(x - 0.5, 0, COLUMN, height);
+    }
     const before = high(step[STEP.BLOCKS] ?? 0), after = high(step[STEP.GROUPS] ?? 0);
     context.fillStyle = INK.faint;
     bar(context, x, height - 1 - before, COLUMN - 1, before);

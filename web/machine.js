@@ -6,13 +6,11 @@
 
 /** The machine's half of the page: numbers, memory, slots, steps. */
 
-import { drawSteps, drawTimes, fit, INK, onTheme, ownColour, shortTime } from "./charts.js";
+import { COLUMN, drawSteps, drawTimes, fit, INK, onTheme, ownColour, shortTime, STEP } from "./charts.js";
 import { Pool } from "./pool.js";
 
 /** Steps that are remembered, slots that are listed, and how far back rates and times look, in milliseconds. */
 const STEPS = 400, LISTED = 24, RATE_MS = 1500, TIMES_MS = 10_000;
-/** What of a step's record is read here: see StepField in runtime/live.ts. */
-const BLOCKS = 3, GROUPS = 4, COPIED = 5, STAGED = 6;
 
 const find = (/** @type {string} */ id) => /** @type {HTMLElement} */ (document.getElementById(id));
 const canvas = (/** @type {string} */ id) => /** @type {HTMLCanvasElement} */ (document.getElementById(id));
@@ -91,11 +89,24 @@ export class Machine {
   /** @type {Map<number, SlotRow>} */
   #rows = new Map();
   #slow = 0;
+  /** The step that is pointed at, from the newest; -1: none. */
+  #lit = -1;
 
   constructor() {
     onTheme(() => this.#redraw());
     for (const id of ["steps", "times"]) new ResizeObserver(() => this.#redraw()).observe(find(id));
     setInterval(() => this.#settle(), 500);
+    const steps = canvas("steps");
+    for (const type of ["pointermove", "pointerdown"]) {
+      steps.addEventListener(type, (event) => {
+        this.#point(Math.floor((steps.clientWidth - /** @type {PointerEvent} */ (event).offsetX) / COLUMN));
+      });
+    }
+    for (const type of ["pointerleave", "blur"]) steps.addEventListener(type, () => this.#point(-1));
+    steps.addEventListener("keydown", ({ key }) => {
+      if (key === "ArrowLeft") this.#point(this.#lit + 1);
+      else if (key === "ArrowRight") this.#point(Math.max(0, this.#lit - 1));
+    });
   }
 
   /** @param {any} hello */
@@ -211,16 +222,33 @@ export class Machine {
     say(note, more > 0 ? `and ${more} more` : "No slot is in use.");
   }
 
+  /** @param {number} back steps from the newest; -1: none */
+  #point(back) {
+    this.#lit = Math.min(back, this.#steps.length - 1);
+    if (this.#last !== null) this.#showSteps(this.#last);
+  }
+
   /** @param {any} frame */
   #showSteps({ counts }) {
-    drawSteps(canvas("steps"), this.#steps);
-    const step = this.#steps.at(-1);
+    drawSteps(canvas("steps"), this.#steps, this.#lit);
+    const step = this.#steps.at(-1 - Math.max(0, this.#lit));
     if (step === undefined) return;
-    const moved = `${number(counts.staged)} moved together, ${number(counts.copied)} copied so far`;
-    say(
-      find("steps-note"),
-      `Last: ${plural(step[BLOCKS] ?? 0, "block")} in ${plural(step[GROUPS] ?? 0, "group")}; ${moved}`,
-    );
+    const [number_ = 0, decode = 0, prompt = 0, blocks = 0, groups = 0, copied = 0, staged = 0] = step;
+    const read = `${plural(blocks, "block")} in ${plural(groups, "group")}`;
+    if (this.#lit < 0) {
+      const moved = `${number(counts.staged)} moved together, ${number(counts.copied)} copied so far`;
+      return say(find("steps-note"), `Last: ${read}; ${moved}`);
+    }
+    const exec = step[STEP.EXEC_US] ?? -1;
+    const parts = [
+      decode > 0 ? `${plural(decode, "answer")}` : "",
+      prompt > 0 ? `${plural(prompt, "token")} of prompts` : "",
+      read,
+      staged > 0 ? `${staged} moved` : "",
+      copied > 0 ? `${copied} copied` : "",
+      exec >= 0 ? shortTime(exec / 1e6) : "",
+    ];
+    say(find("steps-note"), `Step ${number(number_)}: ${parts.filter((part) => part !== "").join(", ")}`);
   }
 
   #showTimes() {
@@ -258,10 +286,10 @@ export class Machine {
     if (step === undefined) return;
     find("steps").setAttribute(
       "aria-label",
-      `The latest step read ${plural(step[BLOCKS] ?? 0, "block")} in ${
-        plural(step[GROUPS] ?? 0, "group")
+      `The latest step read ${plural(step[STEP.BLOCKS] ?? 0, "block")} in ${
+        plural(step[STEP.GROUPS] ?? 0, "group")
       }, and moved ` +
-        `${number((step[STAGED] ?? 0) + (step[COPIED] ?? 0))} before.`,
+        `${number((step[STEP.STAGED] ?? 0) + (step[STEP.COPIED] ?? 0))} before.`,
     );
     find("times").setAttribute("aria-label", `Time of a step: ${find("times-note").textContent}`);
   }
@@ -270,7 +298,7 @@ export class Machine {
     if (this.#last === null) return;
     this.#pool.draw();
     this.#showSlots(this.#last.slots);
-    drawSteps(canvas("steps"), this.#steps);
+    this.#showSteps(this.#last);
     this.#showTimes();
   }
 }

@@ -7,7 +7,7 @@
 /** Puts the page's two halves together: the talk, and the machine while the page can be seen. */
 
 import { Machine } from "./machine.js";
-import { ask, events } from "./server.js";
+import { ask, events, hasKey } from "./server.js";
 import { Talk } from "./talk.js";
 
 /** How long to wait before a lost view is looked for again, in milliseconds; doubles up to the limit. */
@@ -49,6 +49,7 @@ function introduce({ model, backend, mode }) {
     Object.assign(document.createElement("b"), { textContent: model.id }),
     `  ${parts.join(" · ")}`,
   );
+  find("links").hidden = hasKey();
   document.title = `${model.id} – kvrm`;
   talk.meet(model);
 }

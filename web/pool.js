@@ -87,11 +87,6 @@ export class Pool {
     this.#say();
   }
 
-  /** Owner code of each square, for whoever wants to count. */
-  get cells() {
-    return this.#cells;
-  }
-
   /** @param {number} slot */
   light(slot) {
     this.#lit = slot;
@@ -111,7 +106,7 @@ export class Pool {
     const square = Math.sqrt(width * TALLEST / this.#cells.length);
     this.#pitch = Math.max(LEAST, Math.min(MOST, Math.floor(square)));
     const columns = Math.floor(width / this.#pitch);
-    this.#columns = columns > 16 ? columns - columns % 8 : columns;
+    this.#columns = columns > 32 ? columns - columns % 8 : columns;
     this.#pitch = width / this.#columns;
     const rows = Math.ceil(this.#cells.length / this.#columns);
     this.#canvas.style.height = `${Math.ceil(rows * this.#pitch)}px`;

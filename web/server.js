@@ -8,6 +8,9 @@
 
 const KEY = "kvrm-key";
 
+/** Whether the reader has given a key: what the browser asks for by itself comes without it. */
+export const hasKey = () => sessionStorage.getItem(KEY) !== null;
+
 /** An answer that is an error, in the server's own words. */
 export class ServerError extends Error {
   /**

@@ -135,7 +135,7 @@ function hello(engine: Engine, live: EngineLive) {
 
 /** What does. */
 function frame(engine: Engine, { cells, slots, steps, moves }: LivePicture) {
-  const { running, waiting, blocks, preemptions, ...stats } = engine.stats();
+  const { running, waiting, blocks, generatedTokens, steps: committed } = engine.stats();
   const { loop } = engine.telemetry;
   const [decode, ...mixed] = loop.step.map((shape) => shape.snapshot().counts);
   return {
@@ -152,11 +152,8 @@ function frame(engine: Engine, { cells, slots, steps, moves }: LivePicture) {
     steps,
     moves,
     counts: {
-      steps: stats.steps,
-      generated: stats.generatedTokens,
-      prompt: stats.promptTokens,
-      cached: stats.cachedTokens,
-      preemptions,
+      steps: committed,
+      generated: generatedTokens,
       staged: loop.gauges[Gauge.STAGED_BLOCKS]!,
       copied: loop.gauges[Gauge.COPIED_BLOCKS]!,
     },

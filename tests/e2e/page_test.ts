@@ -149,7 +149,11 @@ browserTest("GET / shows blocks taken while requests run, and free or kept after
   await atRest(engine);
   await until(async () => await inUse(page) === 0 && !await hasHue(page), "they are free");
   assertEquals(await page.locator(".slot").count(), 0);
-  assertMatch(await text(page, "#steps-note"), /blocks? in \d+ groups?/);
+  await page.locator("#steps").focus();
+  await page.keyboard.press("ArrowLeft");
+  assertMatch(await text(page, "#steps-note"), /^Step [\d,]+: .*blocks? in \d+ groups?/);
+  await page.locator("#prompt").focus();
+  assertMatch(await text(page, "#steps-note"), /^Last: \d+ blocks? in \d+ groups?/);
   assertMatch(await text(page, "#times-note"), /^Half within/);
   assertEquals(complaints, []);
 });
