@@ -1,8 +1,6 @@
 // @ts-check
-/// <reference no-default-lib="true" />
 /// <reference lib="dom" />
 /// <reference lib="dom.iterable" />
-/// <reference lib="esnext" />
 
 /** The machine's half of the page: numbers, memory, slots, steps. */
 

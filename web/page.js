@@ -1,8 +1,6 @@
 // @ts-check
-/// <reference no-default-lib="true" />
 /// <reference lib="dom" />
 /// <reference lib="dom.iterable" />
-/// <reference lib="esnext" />
 
 /** Puts the page's two halves together: the talk, and the machine while the page can be seen. */
 

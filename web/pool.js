@@ -1,8 +1,6 @@
 // @ts-check
-/// <reference no-default-lib="true" />
 /// <reference lib="dom" />
 /// <reference lib="dom.iterable" />
-/// <reference lib="esnext" />
 
 /**
  * The pool as a map: its blocks in order, row by row. Blocks that lie together and belong to the same owner are

@@ -1,8 +1,6 @@
 // @ts-check
-/// <reference no-default-lib="true" />
 /// <reference lib="dom" />
 /// <reference lib="dom.iterable" />
-/// <reference lib="esnext" />
 
 /** Talks to the server: the key, errors, streams of events. Nothing leaves this origin. */
 

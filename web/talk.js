@@ -1,8 +1,6 @@
 // @ts-check
-/// <reference no-default-lib="true" />
 /// <reference lib="dom" />
 /// <reference lib="dom.iterable" />
-/// <reference lib="esnext" />
 
 /** The conversation: what is asked, the answers as they come, and how fast they came. */
 
