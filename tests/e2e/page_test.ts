@@ -271,3 +271,46 @@ browserTest("GET / goes on from a text where the model has no chat template", as
     Deno.removeSync(folder, { recursive: true });
   }
 });
+
+browserTest("GET / moves nothing by itself where the reader wants that", async () => {
+  await using open = await openPage();
+  const { page } = open;
+  await ready(page);
+  /** Frames that are drawn in half a second after three blocks were moved. */
+  const frames = () =>
+    page.evaluate(`(async () => {
+      const { Pool } = await import("./page/pool.js");
+      const pool = new Pool();
+      pool.begin({ cells: 64, blocks: 64, blocksPerCell: 1 });
+      await new Promise((resolve) => setTimeout(resolve, 100));
+      const original = window.requestAnimationFrame;
+      let frames = 0;
+      window.requestAnimationFrame = (callback) => (frames++, original(callback));
+      pool.show([0, 32, 16, 3, 0, 29], [[3, 32, 3]]);
+      await new Promise((resolve) => setTimeout(resolve, 500));
+      window.requestAnimationFrame = original;
+      return frames;
+    })()`) as Promise<number>;
+  const lively = await frames();
+  await page.emulateMedia({ reducedMotion: "reduce" });
+  const still = await frames();
+  assert(lively > 5 && still <= 2, `${lively} and ${still} frames`);
+});
+
+browserTest("GET / shows a pool of 150,000 blocks in the room of a small one", async () => {
+  await using open = await openPage({ width: 375 });
+  const { page, complaints } = open;
+  await ready(page);
+  const box = await page.evaluate(`(async () => {
+    const { Pool } = await import("./page/pool.js");
+    const pool = new Pool();
+    pool.begin({ cells: 4055, blocks: 150000, blocksPerCell: 37 });
+    pool.show([0, 4000, 17, 55], []);
+    await new Promise((resolve) => setTimeout(resolve, 200));
+    return document.querySelector("#pool").getBoundingClientRect().toJSON();
+  })()`) as { height: number; width: number };
+  assert(box.height <= 360 && box.width <= 375, JSON.stringify(box));
+  assertMatch(await text(page, "#pool-at"), /^A square is 37 blocks/);
+  assertEquals(await hasHue(page), true);
+  assertEquals(complaints, []);
+});
