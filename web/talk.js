@@ -228,6 +228,7 @@ export class Talk {
     if (count > 1) turn.style.maxWidth = "none";
     this.#append(turn);
     const running = this.#running = new AbortController();
+    const messages = this.#messages; // another list once the reader starts over
     this.#send.textContent = "Stop";
     this.#log.setAttribute("aria-busy", "true");
 
@@ -293,8 +294,8 @@ export class Talk {
     this.#send.textContent = "Send";
     const [answer] = answers;
     if (!path.includes("chat")) return;
-    if (answer && answer.whole !== "") this.#messages.push({ role: "assistant", content: answer.whole });
-    else this.#messages.pop();
+    if (answer && answer.whole !== "") messages.push({ role: "assistant", content: answer.whole });
+    else messages.pop();
   }
 }
 
