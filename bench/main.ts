@@ -14,9 +14,17 @@ const SUITES: Readonly<Record<string, { about: string; load: () => Promise<{ run
       about: "an 8B Llama shape on a GPU, 2 min; KVRM_LIB names the library",
       load: () => import("./suites/gpu.ts"),
     },
+    start: {
+      about: "cold start to the first token, phase by phase, 15 s",
+      load: () => import("./suites/start.ts"),
+    },
     http: {
       about: "streaming over 64 connections, native step a no-op, 15 s",
       load: () => import("./suites/http.ts"),
+    },
+    grammar: {
+      about: "grammars: compiling them, and the masks, 10 s",
+      load: () => import("./suites/grammar.ts"),
     },
     telemetry: {
       about: "what OpenTelemetry costs per request, 20 s",

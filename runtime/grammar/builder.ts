@@ -55,17 +55,31 @@ export class GrammarBuilder {
     return this.rule(different.map((option) => this.rule(this.rule(option))).join(" | "));
   }
 
-  /** One character of a JSON string, which may be an escape; no half of a surrogate pair. */
+  /** One character of a JSON string that stands for itself. */
   get char(): string {
-    const [plain] = oneOf(JSON_PLAIN)!;
+    return oneOf(JSON_PLAIN)![0]!;
+  }
+
+  /**
+   * The rest of a JSON string, its quote included; no escape is half of a surrogate pair. A rule that goes on with
+   * itself, and not a repetition of characters: XGrammar knows beforehand which tokens stay within a rule, and tries
+   * every other token at every step.
+   */
+  get stringEnd(): string {
+    const known = this.#names.get("stringEnd");
+    if (known !== undefined) return known;
+    const name = this.reserve();
+    this.#names.set("stringEnd", name);
     const hex = "[0-9A-Fa-f]";
     const code = `([0-9A-CE-Fa-ce-f] ${hex} ${hex} ${hex} | [Dd] [0-7] ${hex} ${hex})`;
-    return this.rule(`${plain} | "\\\\" (["\\\\/bfnrt] | "u" ${code})`);
+    const escape = this.rule(`["\\\\/bfnrt] | "u" ${code}`);
+    this.define(name, `"\\"" | ${this.char} ${name} | "\\\\" ${escape} ${name}`);
+    return name;
   }
 
   /** A JSON string. */
   get string(): string {
-    return this.rule(`"\\"" ${this.char}* "\\""`);
+    return this.rule(`"\\"" ${this.stringEnd}`);
   }
 
   /** An integer. */

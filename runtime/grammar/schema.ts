@@ -203,18 +203,22 @@ class SchemaCompiler {
   }
 
   #string(schema: SchemaObject, place: string): Expression {
+    const bare = KEYWORDS["string"]!.every((keyword) =>
+      keyword === "format" || schema[keyword] === undefined
+    );
+    if (bare && this.#patternOf(schema) === null) return this.#builder.string;
     const content = this.#stringContent(schema, place);
     return content === null ? null : this.#builder.rule(`"\\"" ${content} "\\""`);
   }
 
   /** What stands between the quotes. */
   #stringContent(schema: SchemaObject, place: string): Expression {
-    const format = typeof schema["format"] === "string" ? formatPattern(schema["format"]) : null;
+    const format = this.#patternOf(schema);
     const { minLength, maxLength } = schema;
     const bounded = minLength !== undefined || maxLength !== undefined;
     const pattern = schema["pattern"] ?? format;
     if (pattern === null || pattern === undefined) {
-      if (!bounded) return `${this.#builder.char}*`;
+      // Without escapes, which a bounded string hardly misses: masks are much cheaper so.
       return repetition(
         this.#builder.char,
         count(schema, "minLength", place),
@@ -239,6 +243,11 @@ class SchemaCompiler {
       if (error instanceof RegexError) throw new SchemaError(`pattern has ${error.message}`, place);
       throw error;
     }
+  }
+
+  /** The pattern of its format, where that has one. */
+  #patternOf({ format }: SchemaObject): string | null {
+    return typeof format === "string" ? formatPattern(format) : null;
   }
 
   #number(type: "number" | "integer", schema: SchemaObject, place: string): Expression {
@@ -395,8 +404,8 @@ class SchemaCompiler {
       }
     }
     const other = intersect(JSON_PLAIN, complement(taken));
-    options.push(`${oneOf(other) ?? oneOf(asciiOf(other))} ${this.#builder.char}* "\\""`);
-    return this.#builder.rule(options.join(" | "));
+    const others = this.#builder.or(oneOf(other) ?? oneOf(asciiOf(other))!);
+    return this.#builder.or([...options, `${others} ${this.#builder.stringEnd}`]);
   }
 }
 
