@@ -65,10 +65,11 @@ void CutPieces(GemmArgs* args, uint32_t sms, uint32_t wanted) {
 // Features of a streamed tile: all warps busy and every multiprocessor too, then few blocks.
 uint32_t StreamFeatures(const GemmArgs& args, uint32_t sms) {
   constexpr uint32_t kMaxUnits = 80;  // whose sums fit in shared memory
+  constexpr uint32_t kMaxGroups = 8;  // of 16 features
   if (args.max_rows > kSmallTileRows || (args.output == GemmOutput::kQkv && args.q_norm)) return 0;
   uint32_t groups = args.output == GemmOutput::kGateUp ? 2 : 1;
   if (groups * args.pieces > kMaxUnits) return 0;
-  while (groups < kTileFeatures / kSlab * 2 && 2 * groups * args.pieces <= kMaxUnits) {
+  while (groups < kMaxGroups && 2 * groups * args.pieces <= kMaxUnits) {
     const uint32_t tiles = DivideUp(args.n, 2 * groups * 16);
     const bool busy = groups * args.pieces >= kGemmWarps;
     if (10 * tiles < (busy ? 15 : 9) * sms) break;

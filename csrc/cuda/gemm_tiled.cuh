@@ -100,7 +100,10 @@ struct StageCopies {
 
   __device__ __forceinline__ void LoadWeights(uint8_t* stage, const GemmArgs& args, uint32_t step) const {
     const uint32_t first = step * Tile::kWeightUnits;
-    const bool whole = first + Tile::kWeightUnits <= RowUnits(args), valid = first + WeightUnit() < RowUnits(args);
+    // Rows of narrow types are padded to whole stages.
+    constexpr bool kPadded = Format<kType>::kSlabs > 1;
+    const bool whole = kPadded || first + Tile::kWeightUnits <= RowUnits(args);
+    const bool valid = first + WeightUnit() < RowUnits(args);
     uint8_t* to = stage + Tile::WeightAt(threadIdx.x / Tile::kWeightUnits, WeightUnit());
     KVRM_UNROLL
     for (uint32_t i = 0; i < kWeightRows; ++i) {
@@ -117,9 +120,15 @@ struct StageCopies {
     const uint32_t first = step * Tile::kInputUnits;
     const bool valid = first + InputUnit() < args.k / 8;
     uint8_t* to = stage + Tile::InputAt(threadIdx.x / Tile::kInputUnits, InputUnit());
+    // INT4 leaves no registers for the products of k, but below sm_90 ptxas needs more for making them again.
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 900
+    const auto row_units = [&] { return args.k / 8; };
+#else
+    const auto row_units = [&] { return Opaque(args.k) / 8; };
+#endif
     KVRM_UNROLL
     for (uint32_t i = 0; i < kInputRows; ++i) {
-      const uint32_t from = input + (valid ? first : 0) + (in_use[i] ? i * kInputStep * (args.k / 8) : 0);
+      const uint32_t from = input + (valid ? first : 0) + (in_use[i] ? i * kInputStep * row_units() : 0);
       CpAsync16(to + i * kInputStep * Tile::kInputUnits * 16, UnitAt(args.x, from), valid && in_use[i]);
     }
   }
