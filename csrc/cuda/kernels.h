@@ -152,7 +152,8 @@ void LaunchGatherNorm(const LaunchContext& context, const StepView& step, const 
 
 enum class WeightType : uint32_t { kF32, kF16, kBf16, kFp8, kInt8, kInt4 };
 
-// [n, k] row-major. Activations are F32 for kF32, F16 for kF16, else BF16 or F16 as act says.
+// [n, k] row-major; the order within a row of narrow types is in gemm.h. Activations are F32 for kF32,
+// F16 for kF16, else BF16 or F16 as act says.
 struct DeviceWeight {
   const void* data = nullptr;
   const float* scales = nullptr;  // kFp8, kInt8: [n]; kInt4: [n][ceil(k / 128)]
