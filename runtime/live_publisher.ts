@@ -40,6 +40,8 @@ export class LivePublisher {
   #owners: Uint16Array | null = null;
   /** When the next picture is due. */
   #due = 0;
+  /** Milliseconds that the last one took. */
+  #cost = 0;
   /** The pager's counts as of the last step. */
   #blocks = 0;
   #groups = 0;
@@ -104,8 +106,10 @@ export class LivePublisher {
     this.#writeCells();
     this.#writeSlots();
     Atomics.add(head, Head.VERSION, 1);
-    // A large pool is looked at less often, that the loop never feels it.
-    this.#due = start + Math.max(LIVE_INTERVAL_MS, (performance.now() - start) * REST);
+    // A large pool is looked at less often, that the loop never feels it; a single slow look says nothing.
+    const cost = performance.now() - start;
+    this.#due = start + Math.max(LIVE_INTERVAL_MS, Math.min(cost, this.#cost) * REST);
+    this.#cost = cost;
   }
 
   #remember(stats: PagerStats): void {

@@ -220,7 +220,7 @@ browserTest("GET / lets nobody watch while the page is hidden, or closed", async
     await new Promise((resolve) => setTimeout(resolve, 300));
     return engine.live!.version === version;
   };
-  assertEquals(await still(), false);
+  await until(async () => !await still(), "pictures are made");
   await page.evaluate(`Object.defineProperty(document, "hidden", { configurable: true, get: () => true });
     document.dispatchEvent(new Event("visibilitychange"))`);
   await until(still, "nothing is published");
