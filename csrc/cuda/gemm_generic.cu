@@ -56,8 +56,7 @@ __global__ void __launch_bounds__(kGemmThreads) GenericKernel(GemmArgs args) {
       for (uint32_t i = 0; i < kFeatures; ++i) w[i] = WeightAt<kType>(weight[i], scales[i], k);
       KVRM_UNROLL
       for (uint32_t r = 0; r < kGenericRows; ++r) {
-        if (r >= in_tile) continue;
-        const float value = ToFloat(x[uint64_t{r} * args.k + k]);
+        const float value = r < in_tile ? ToFloat(x[uint64_t{r} * args.k + k]) : 0.0f;
         KVRM_UNROLL
         for (uint32_t i = 0; i < kFeatures; ++i) acc[i][r] = Fma(value, w[i], acc[i][r]);
       }
