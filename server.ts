@@ -8,7 +8,6 @@
 
 import { ApiError } from "./api/errors.ts";
 import { createLogger, type Logger, writeStderr } from "./api/log.ts";
-import { loadingProbe } from "./api/routes/health.ts";
 import { ServiceState } from "./api/service_state.ts";
 import type { Tracing } from "./api/telemetry/tracing.ts";
 import { checkVariables, readArguments } from "./cli/arguments.ts";
@@ -42,22 +41,28 @@ async function serve(options: ServerOptions): Promise<void> {
   const log = createLogger(logLevel, writeStderr, logFormat);
   const tls = readTls(options);
   const app = appOptions(options, log);
-  let handler: Handler = (request) => loadingProbe(request) ?? loading.toResponse();
+  let handler: Handler = async (request) => {
+    const { loadingProbe } = await import("./api/routes/health.ts");
+    return loadingProbe(request) ?? loading.toResponse();
+  };
   const server = listen(host, port, tls, (request) => handler(request));
   report?.add("options read, port taken");
   const signals = new Signals({ server, state: app.state, log, drainTimeout });
 
   const library = { backend, ...(lib !== undefined && { libraryPath: lib }) };
-  // The API is loaded while the engine's thread loads the model.
-  const api = import("./api/app.ts");
+  let api: Promise<typeof import("./api/app.ts")> | null = null;
   const engine = await createEngine({
     ...options,
     model,
     ...library,
     ...(servedModelName !== undefined && { modelId: servedModelName }),
-    ...(report !== null && { onPhase: (name: string, time: number) => report.add(name, time) }),
+    onPhase: (name, time) => {
+      report?.add(name, time);
+      // The API is loaded while the engine's thread loads the model.
+      api ??= import("./api/app.ts");
+    },
   });
-  const { createApp } = await api;
+  const { createApp } = await (api ?? import("./api/app.ts"));
   handler = createApp(engine, { ...app, tracing: await tracing() }).fetch;
   signals.engineReady(engine);
 

@@ -11,19 +11,16 @@ import { requireKey } from "./auth.ts";
 import { DEFAULT_MAX_BODY_BYTES } from "./body.ts";
 import type { ApiContext, ApiEnv } from "./context.ts";
 import { ApiError, toApiError } from "./errors.ts";
+import { lazyRoutes } from "./lazy_routes.ts";
 import { createLogger, type Logger } from "./log.ts";
 import { anthropicError, speaksAnthropic } from "./messages/errors.ts";
 import { chatRoutes } from "./routes/chat.ts";
 import { completionRoutes } from "./routes/completions.ts";
 import { healthRoutes } from "./routes/health.ts";
 import { liveRoutes } from "./routes/live.ts";
-import { messageRoutes } from "./routes/messages.ts";
 import { metricRoutes } from "./routes/metrics.ts";
 import { modelRoutes } from "./routes/models.ts";
-import { openapiRoutes } from "./routes/openapi.ts";
 import { pageRoutes } from "./routes/page.ts";
-import { responseRoutes } from "./routes/responses.ts";
-import { tokenizeRoutes } from "./routes/tokenize.ts";
 import { versionRoutes } from "./routes/version.ts";
 import { ServiceState } from "./service_state.ts";
 import { RequestRecord } from "./telemetry/record.ts";
@@ -51,6 +48,23 @@ export interface AppOptions {
   /** How the model writes calls of tools. Default: as its chat template tells. */
   toolFormat?: ToolFormat;
 }
+
+const responseRoutes = lazyRoutes(
+  ["POST /v1/responses", "GET /v1/responses/:id", "DELETE /v1/responses/:id"],
+  async () => (await import("./routes/responses.ts")).responseRoutes,
+);
+const messageRoutes = lazyRoutes(
+  ["POST /v1/messages", "POST /v1/messages/count_tokens"],
+  async () => (await import("./routes/messages.ts")).messageRoutes,
+);
+const tokenizeRoutes = lazyRoutes(
+  ["POST /tokenize", "POST /detokenize"],
+  async () => (await import("./routes/tokenize.ts")).tokenizeRoutes,
+);
+const openapiRoutes = lazyRoutes(
+  ["GET /openapi.json", "GET /docs"],
+  async () => (await import("./routes/openapi.ts")).openapiRoutes,
+);
 
 const ROUTES = [
   healthRoutes,

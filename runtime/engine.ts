@@ -66,13 +66,24 @@ const PACE_WEIGHT = 0.1;
  * @throws {EngineError} when the native library cannot be loaded or refuses the model
  */
 export async function createEngine(options: EngineOptions): Promise<Engine> {
+  // Its modules are loaded while the model's files are read.
+  const worker = new Worker(import.meta.resolve("./worker.ts"), { type: "module", name: "kvrm-engine" });
+  try {
+    return await startEngine(options, worker);
+  } catch (error) {
+    worker.terminate();
+    throw error;
+  }
+}
+
+async function startEngine(options: EngineOptions, worker: Worker): Promise<Engine> {
   const phase = (name: string) => options.onPhase?.(name, now());
   const folder = await resolveModel(options.model);
   const model = await loadModelFolder(folder, options.modelId === undefined ? {} : { id: options.modelId });
   phase("configuration and tokenizer read");
   const library = pickLibrary(options);
   const sizes = engineSizes(options, model.tables, model.dtype, library.gpu);
-  const engine = new WorkerEngine(model, sizes, options, library);
+  const engine = new WorkerEngine(model, sizes, options, library, worker);
   using loading = showLoading(`kvrm: loading ${model.id}`, library.path);
   await engine.started;
   loading.end(true);
@@ -146,7 +157,13 @@ class WorkerEngine implements Engine {
   /** Serialises submissions that must wait for room on the ring. */
   #submitting: Promise<void> = Promise.resolve();
 
-  constructor(model: LoadedModel, sizes: EngineSizes, options: EngineOptions, library: ChosenLibrary) {
+  constructor(
+    model: LoadedModel,
+    sizes: EngineSizes,
+    options: EngineOptions,
+    library: ChosenLibrary,
+    worker: Worker,
+  ) {
     this.#loaded = model;
     this.#sizes = sizes;
     this.#maxQueue = options.maxQueue ?? DEFAULT_MAX_QUEUE;
@@ -199,7 +216,7 @@ class WorkerEngine implements Engine {
     this.backendReason = library.reason;
     this.failed = new Promise((resolve) => this.#onFailed = resolve);
     this.#stopped = new Promise((resolve) => this.#onStopped = resolve);
-    this.#worker = new Worker(import.meta.resolve("./worker.ts"), { type: "module", name: "kvrm-engine" });
+    this.#worker = worker;
     this.started = this.#start(start);
   }
 
