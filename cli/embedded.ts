@@ -5,7 +5,6 @@
  * @module
  */
 
-import { Buffer } from "node:buffer";
 import { readEnvironment } from "./permissions.ts";
 
 /** The embedded model's folder, where the system has it. */
@@ -57,7 +56,10 @@ function writeOut(from: string, to: string): void {
 /** Whether the file is there with these bytes. */
 function sameFile(bytes: Uint8Array, path: string): boolean {
   try {
-    return Deno.statSync(path).size === bytes.length && Buffer.compare(Deno.readFileSync(path), bytes) === 0;
+    if (Deno.statSync(path).size !== bytes.length) return false;
+    const found = Deno.readFileSync(path);
+    for (let i = 0; i < bytes.length; i++) if (found[i] !== bytes[i]) return false;
+    return true;
   } catch {
     return false;
   }

@@ -3,10 +3,9 @@
  *
  * @module
  */
-import { homedir } from "node:os";
 import { join } from "node:path";
 import { ModelError } from "../errors.ts";
-import { downloadToCache, type HubFile, linkIntoSnapshot } from "./hub_cache.ts";
+import type { HubFile } from "./hub_cache.ts";
 import { messageOf, parseJson } from "./json.ts";
 import { type DownloadProgress, progressBar } from "./progress.ts";
 
@@ -64,7 +63,7 @@ export async function resolveModel(spec: string, options: ResolveOptions = {}): 
     );
   }
   const { name, revision } = parts;
-  const cacheDir = options.cacheDir ?? defaultCacheDir();
+  const cacheDir = options.cacheDir ?? await defaultCacheDir();
   const storage = join(cacheDir, `models--${name.replace("/", "--")}`);
   const cached = await cachedSnapshot(storage, revision);
   if (cached !== null) return cached;
@@ -109,6 +108,7 @@ async function download(
 ): Promise<string> {
   // Loaded only here: a start from a folder should not pay for it.
   const { listFiles, modelInfo } = await import("@huggingface/hub");
+  const { downloadToCache, linkIntoSnapshot } = await import("./hub_cache.ts");
   const access = { hubUrl: repo.endpoint, ...(repo.accessToken && { accessToken: repo.accessToken }) };
   const { sha } = await modelInfo({
     ...access,
@@ -213,16 +213,19 @@ function explain(error: unknown, repo: HubRepo, hasToken: boolean): Error {
   );
 }
 
-function defaultCacheDir(): string {
-  return env("HF_HUB_CACHE") ?? env("HUGGINGFACE_HUB_CACHE") ?? join(huggingFaceHome(), "hub");
+async function defaultCacheDir(): Promise<string> {
+  return env("HF_HUB_CACHE") ?? env("HUGGINGFACE_HUB_CACHE") ?? join(await huggingFaceHome(), "hub");
 }
 
-function huggingFaceHome(): string {
-  return env("HF_HOME") ?? join(env("XDG_CACHE_HOME") ?? join(homedir(), ".cache"), "huggingface");
+async function huggingFaceHome(): Promise<string> {
+  const home = env("HF_HOME");
+  if (home !== undefined) return home;
+  const { homedir } = await import("node:os");
+  return join(env("XDG_CACHE_HOME") ?? join(homedir(), ".cache"), "huggingface");
 }
 
 async function defaultToken(): Promise<string | null> {
-  const file = env("HF_TOKEN_PATH") ?? join(huggingFaceHome(), "token");
+  const file = env("HF_TOKEN_PATH") ?? join(await huggingFaceHome(), "token");
   return env("HF_TOKEN") ?? env("HUGGING_FACE_HUB_TOKEN") ?? ((await readIfPresent(file))?.trim() || null);
 }
 
