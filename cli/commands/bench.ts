@@ -27,6 +27,8 @@ const PROMPT = 64;
 const STEPS = 64;
 /** How long one measurement may take: a slow model is measured over fewer tokens. */
 const SECONDS = 3;
+/** What a processor's caches may hold. */
+const CACHED_BYTES = 64 << 20;
 const TURN_US = 10_000_000;
 const SILENT: LoopSink = { admitted() {}, token() {}, promptToken() {}, ended() {} };
 
@@ -177,7 +179,8 @@ function table({ model, backend, threads, weightBytes, decode, prefill, bandwidt
   if (bandwidth > 0) {
     const read = decode[1]! * weightBytes;
     rows.push(["memory reads", gigabytes(bandwidth)]);
-    const share = `${(read / bandwidth * 100).toFixed(0)}% of that`;
+    const cached = weightBytes < CACHED_BYTES ? "; so few may stay in the processor's caches" : "";
+    const share = `${(read / bandwidth * 100).toFixed(0)}% of that${cached}`;
     rows.push(["weights read, 1 sequence", `${gigabytes(read)}, ${share}`]);
   }
   const width = Math.max(...rows.map(([name]) => name!.length));
