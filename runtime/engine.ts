@@ -66,6 +66,9 @@ const PACE_WEIGHT = 0.1;
  * @throws {EngineError} when the native library cannot be loaded or refuses the model
  */
 export async function createEngine(options: EngineOptions): Promise<Engine> {
+  // A worker that may not be read complains by itself, on standard error; this throws.
+  const path = import.meta.dirname;
+  if (path && Deno.permissions.querySync({ name: "read", path }).state !== "granted") await Deno.stat(path);
   // Its modules are loaded while the model's files are read.
   const worker = new Worker(import.meta.resolve("./worker.ts"), { type: "module", name: "kvrm-engine" });
   try {
