@@ -132,6 +132,8 @@ export interface EngineLive {
   readonly blocksPerCell: number;
   /** Goes up with every picture; stands still while nobody watches. */
   readonly version: number;
+  /** Whether somebody watches. */
+  readonly watched: boolean;
   /** Has pictures made until the result is called. */
   watch(): () => void;
   /** The latest picture; null before the first, or while one is being made. */
@@ -159,6 +161,10 @@ export class LiveView implements EngineLive {
 
   get version(): number {
     return Atomics.load(this.#memory.head, Head.VERSION);
+  }
+
+  get watched(): boolean {
+    return this.#watchers > 0;
   }
 
   watch(): () => void {

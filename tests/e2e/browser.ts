@@ -69,6 +69,8 @@ export async function openPage(options: PageOptions = {}): Promise<OpenPage> {
     viewport: { width: options.width ?? 1280, height: 800 },
     colorScheme: options.dark ? "dark" : "light",
   });
+  // Playwright gives up after half a minute; a busy machine may take longer to start a browser's parts.
+  page.setDefaultTimeout(120_000);
   const url = `http://127.0.0.1:${server.addr.port}`;
   const complaints: string[] = [];
   page.on("console", (message) => {

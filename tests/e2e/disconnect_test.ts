@@ -17,8 +17,8 @@ function busy(): boolean {
 
 /** After a client has left: nothing runs or waits, no block is held, and little was computed in vain. */
 async function assertFreed(generatedBefore: number) {
-  await until(() => !busy(), "slots and queue are free", 2);
-  await until(() => service.engine.stats().blocks.active === 0, "blocks are free", 2);
+  await until(() => !busy(), "slots and queue are free");
+  await until(() => service.engine.stats().blocks.active === 0, "blocks are free");
   const { blocks, generatedTokens } = service.engine.stats();
   assertEquals(blocks.free + blocks.cached, blocks.total);
   assert(generatedTokens - generatedBefore < 128 * 400 / 2, `${generatedTokens - generatedBefore} tokens`);
@@ -65,14 +65,16 @@ Deno.test(
 Deno.test("createApp() drops a request from the queue when its client disconnects", needed, async () => {
   const before = service.engine.stats().generatedTokens;
   const first = new AbortController();
-  const running = service.post("/v1/completions", { ...LONG, n: 2 }, { signal: first.signal });
+  const running = service.post("/v1/completions", { ...LONG, n: 2, max_tokens: 1900 }, {
+    signal: first.signal,
+  });
   await until(() => service.engine.stats().running === 2, "both slots are taken");
   const second = new AbortController();
   const queued = service.post("/v1/completions", { ...LONG, n: 5 }, { signal: second.signal });
   await until(() => service.engine.stats().waiting === 5, "five choices wait");
   second.abort();
   await queued.catch(() => {});
-  await until(() => service.engine.stats().waiting === 0, "none waits", 2);
+  await until(() => service.engine.stats().waiting === 0, "none waits");
   first.abort();
   await running.catch(() => {});
   await assertFreed(before);

@@ -72,10 +72,13 @@ Deno.test({
           hello.cells
       ),
     );
-    await new Promise((resolve) => setTimeout(resolve, 300));
-    const before = watcher.events.length;
-    await new Promise((resolve) => setTimeout(resolve, 500));
-    assertEquals(watcher.events.length, before);
+    const live = service.engine.live!;
+    await until(async () => {
+      const { length } = watcher.events;
+      const { version } = live;
+      await until(() => live.version > version + 10, "pictures go on");
+      return watcher.events.length === length;
+    }, "pictures in which nothing has happened, and no event");
   },
 });
 
@@ -101,13 +104,10 @@ Deno.test({
       const { version } = live;
       await until(() => live.version > version, "another, for who stayed");
     }
-    await until(async () => {
-      const { version } = live;
-      await new Promise((resolve) => setTimeout(resolve, 250));
-      return live.version === version;
-    }, "the last picture");
+    await until(() => !live.watched, "both have left");
+    await work(); // the worker looks at each turn
     const { version } = live;
-    await work();
+    await service.complete({ prompt: "Once", max_tokens: 400, ignore_eos: true });
     assertEquals(live.version, version);
   },
 });

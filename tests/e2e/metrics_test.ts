@@ -50,6 +50,7 @@ Deno.test("GET /metrics counts what was done, under vLLM's names and our own", n
   const left = await service.post("/v1/completions", {
     prompt: "One",
     max_tokens: 900,
+    n: 3,
     stream: true,
     ignore_eos: true,
   }, {
@@ -65,7 +66,7 @@ Deno.test("GET /metrics counts what was done, under vLLM's names and our own", n
   const value = (name: string, labels = {}) => valueOf(samples, name, labels);
 
   assertEquals(value("vllm:request_success_total", { finished_reason: "length" }), 4);
-  assertEquals(value("vllm:request_success_total", { finished_reason: "abort" }), 1);
+  assertEquals(value("vllm:request_success_total", { finished_reason: "abort" }), 3);
   assertEquals(value("vllm:request_success_total", { finished_reason: "error" }), 0);
   for (
     const name of ["time_to_first_token_seconds", "e2e_request_latency_seconds", "request_queue_time_seconds"]

@@ -1,6 +1,6 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import OpenAI from "openai";
-import { CANNOT_CHAT, CANNOT_RUN, type Service, startService } from "./service.ts";
+import { atRest, CANNOT_CHAT, CANNOT_RUN, type Service, startService } from "./service.ts";
 
 let service: Service;
 let client: OpenAI;
@@ -108,11 +108,7 @@ Deno.test("OpenAI.completions.create() ends the request when the stream is abort
     stream: true,
   } as OpenAI.CompletionCreateParamsStreaming);
   for await (const _ of stream) break;
-  const deadline = performance.now() + 5000;
-  while (service.engine.stats().running + service.engine.stats().waiting > 0) {
-    assert(performance.now() < deadline, JSON.stringify(service.engine.stats()));
-    await new Promise((resolve) => setTimeout(resolve, 5));
-  }
+  await atRest(service.engine);
 });
 
 Deno.test("OpenAI.chat.completions.create() answers, streamed or not", chatNeeded, async () => {

@@ -23,7 +23,7 @@ async function get(url: string) {
   return { status: response.status, body: await response.json() };
 }
 
-/** More than a second of work for one slot. */
+/** More than a second of work for one slot; with `n` a multiple of that. */
 const LONG = { max_tokens: 1900, stream: true };
 
 async function withFile<T>(text: string, use: (path: string) => Promise<T>): Promise<T> {
@@ -71,14 +71,14 @@ Deno.test(
   "server.ts drains on SIGTERM: not ready at once, finishes what runs, takes nothing new",
   needed,
   async () => {
-    await using server = await startServer(["--drain-timeout", "60"]);
+    await using server = await startServer(["--drain-timeout=600", "--slots=1", "--threads=1"]);
     assertEquals(await get(`${server.url}/ready`), {
       status: 200,
       body: { ready: true, model: "tiny", reasons: [] },
     });
-    const running = await ask(server.url, LONG);
+    const running = await ask(server.url, { ...LONG, n: 2 });
     server.child.kill("SIGTERM");
-    await until(async () => (await get(`${server.url}/ready`)).status === 503, "it is not ready", 2);
+    await until(async () => (await get(`${server.url}/ready`)).status === 503, "it is not ready");
     const { body } = await get(`${server.url}/ready`);
     assertEquals(body.reasons, ["draining: 1 requests are being finished"]);
     assertEquals((await get(`${server.url}/health`)).status, 200);
@@ -92,16 +92,16 @@ Deno.test(
 );
 
 Deno.test("server.ts ends requests that take longer than --request-timeout", needed, async () => {
-  await using server = await startServer(["--request-timeout", "0.3", "--slots", "1"]);
+  await using server = await startServer(["--request-timeout", "1.5", "--slots", "1"]);
   const [streamed, plain] = await Promise.all([
     ask(server.url, { ...LONG, n: 64 }).then((response) => response.text()),
     ask(server.url, { max_tokens: 1900, n: 64 }),
   ]);
   const last = JSON.parse(streamed.trimEnd().split("\n\n").at(-1)!.slice("data: ".length));
-  assertEquals([last.error.code, last.error.message], ["timeout", "the request took longer than 0.3 s"]);
+  assertEquals([last.error.code, last.error.message], ["timeout", "the request took longer than 1.5 s"]);
   const { error } = await plain.json();
   assertEquals([plain.status, error.code, error.type], [504, "timeout", "server_error"]);
-  await until(async () => (await get(`${server.url}/health`)).body.running === 0, "the slot is free", 2);
+  await until(async () => (await get(`${server.url}/health`)).body.running === 0, "the slot is free");
   const { stderr } = await server.stop("SIGTERM");
   assertMatch(stderr, / status=504 .*error=timeout/);
 });
@@ -130,7 +130,7 @@ Deno.test(
     await using server = await startServer([
       "--max-prompt=8",
       "--max-body=1KiB",
-      "--max-queue=4",
+      "--max-queue=40",
       "--slots=1",
     ]);
     const prompt = await ask(server.url, { prompt: Array(9).fill(1) });
@@ -144,7 +144,7 @@ Deno.test(
       (await body.json()).error.message,
       /^The request body has 20\d\d bytes; the limit is 1024 bytes\.$/,
     );
-    const first = await ask(server.url, { ...LONG, n: 3 });
+    const first = await ask(server.url, { ...LONG, n: 39 });
     const queue = await ask(server.url, { n: 2 });
     assertEquals(queue.status, 429);
     assertEquals((await queue.json()).error.code, "overloaded");
@@ -176,7 +176,6 @@ Deno.test("server.ts ends a stream whose client does not read, and frees its slo
   await until(
     async () => ended.test(await (await fetch(`${server.url}/metrics`)).text()),
     "it was ended",
-    30,
   );
   await until(async () => (await get(`${server.url}/health`)).body.running === 0, "its slots are free");
   connection.close();
@@ -193,15 +192,19 @@ Deno.test("server.ts cuts off who does not even read that its time is over", nee
     "--max-backlog=1000000",
     "--slots=128",
     "--request-timeout=0.5",
-    "--drain-timeout=60",
+    "--drain-timeout=600",
   ];
   await using server = await startServer(flags);
   using _ = await flood(server.url);
-  await until(async () => (await get(`${server.url}/health`)).body.running > 0, "it runs");
-  const start = performance.now();
+  // It may be over before anybody has seen it run.
+  const taken = /prompt_tokens_total\{.*\} [1-9]/;
+  await until(
+    async () => taken.test(await (await fetch(`${server.url}/metrics`)).text()),
+    "it has begun",
+  );
   const { code, stderr } = await server.stop("SIGTERM");
   assertEquals(code, 0);
-  assert(performance.now() - start < 30_000, "it waited for a reader");
+  assert(!stderr.includes("cancelling what still runs"), "it waited for a reader until the drain's end");
   assertMatch(stderr, /INFO request .*error=timeout/);
 });
 
@@ -312,7 +315,7 @@ Deno.test("server.ts writes one line per request, as JSON if told", needed, asyn
     method: "POST",
     signal: leaving.signal,
     headers: { "content-type": "application/json" },
-    body: JSON.stringify({ prompt: "a", ...LONG, n: 8, ignore_eos: true }),
+    body: JSON.stringify({ prompt: "a", ...LONG, n: 128, ignore_eos: true }),
   });
   await response.body!.getReader().read();
   leaving.abort();

@@ -1,6 +1,6 @@
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 import { runServer, startServer } from "./process.ts";
-import { CANNOT_RUN, LIBRARY, MODEL, ROOT } from "./service.ts";
+import { CANNOT_RUN, LIBRARY, MODEL, ROOT, until } from "./service.ts";
 
 const needed = { ignore: CANNOT_RUN };
 
@@ -78,9 +78,14 @@ Deno.test(
 
 Deno.test("server.ts cancels what still runs on a second signal", needed, async () => {
   await using server = await startServer(["--drain-timeout", "600", "--slots", "1"]);
-  const response = await ask(server.url, { ...LONG, n: 128 });
+  const response = await ask(server.url, { ...LONG, max_tokens: 1900, n: 128 });
   server.child.kill("SIGINT");
-  await new Promise((resolve) => setTimeout(resolve, 100));
+  // A second one while the first is still pending would be none.
+  await until(async () => {
+    const ready = await fetch(`${server.url}/ready`);
+    await ready.body?.cancel();
+    return ready.status === 503;
+  }, "the first signal has come");
   const [text, { code }] = await Promise.all([response.text(), server.stop("SIGINT")]);
   assertStringIncludes(text, '"error"');
   assertEquals(code, 0);

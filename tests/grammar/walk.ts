@@ -91,7 +91,7 @@ export class Walker implements Disposable {
   /** The tokens that may come next. */
   async allowed(sequence: Sequence): Promise<number[]> {
     for (let i = 0; !this.client.ready(sequence); i++) {
-      if (i > 2000) throw new Error(`no mask for sequence ${sequence.id}`);
+      if (i > 24_000) throw new Error(`no mask for sequence ${sequence.id}`);
       this.client.begin();
       if (this.client.ready(sequence)) break;
       await new Promise((resolve) => setTimeout(resolve, i < 100 ? 0 : 5));
