@@ -208,9 +208,9 @@ function readValue(table: Table, name: string, found: string, source: string): u
 
 /** Refuses options that contradict each other. */
 function checkTogether(options: ServerOptions): void {
-  if (options.kvMode === "static" && options.prefixCache) {
+  if ((options.kvMode === "static" || options.kvMode === "static-padded") && options.prefixCache) {
     throw new UsageError(
-      "--prefix-cache cannot be had with --kv-mode static, which shares nothing; drop one of them",
+      `--prefix-cache cannot be had with --kv-mode ${options.kvMode}, which shares nothing; drop one of them`,
     );
   }
   if ((options.tlsCert === undefined) !== (options.tlsKey === undefined)) {

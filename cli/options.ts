@@ -153,9 +153,10 @@ export const OPTION_GROUPS = {
   "Batching and KV cache": {
     slots: option(integer(1, 256), "COUNT", "Sequences that run at once.", "16"),
     kvMode: option(
-      oneOf("kv-rm", "static", "paged"),
-      "kv-rm|static|paged",
-      "How KV state is placed: regularized, reserved at full length, or in scattered blocks.",
+      oneOf("kv-rm", "static", "static-padded", "paged"),
+      "kv-rm|static|static-padded|paged",
+      "How KV state is placed: regularized, reserved at full length, the same with everything padded to length " +
+        "buckets, or in scattered blocks.",
       "kv-rm",
     ),
     kvMemory: option(
@@ -178,7 +179,10 @@ export const OPTION_GROUPS = {
       "The same while others decode, at most --prefill-chunk.",
       "64",
     ),
-    prefixCache: toggleOption("Reuse the KV of equal prefixes.", "on, but for --kv-mode static"),
+    prefixCache: toggleOption(
+      "Reuse the KV of equal prefixes.",
+      "on, but for --kv-mode static and static-padded",
+    ),
   },
   "Logging and measuring": {
     logLevel: option(

@@ -21,7 +21,7 @@
 extern "C" {
 #endif
 
-#define KVRM_ABI_VERSION 2u
+#define KVRM_ABI_VERSION 3u
 #define KVRM_DESCRIPTOR_MAGIC 0x4d52564bu  // "KVRM"
 #define KVRM_RESULT_MAGIC 0x5352564bu      // "KVRS"
 
@@ -194,15 +194,23 @@ typedef enum kvrm_role {
   F(u32, num_moves)                                                                             \
   F(u32, num_edits)                                                                             \
   F(u32, num_masks)     /* rows of masks[] in use */                                            \
-  F(u32, reserved0)                                                                             \
+  F(u32, padded_window) /* 0, or tokens that attention is padded to: see padding below */       \
   F(u32, reserved1)                                                                             \
   F(u32, reserved2)                                                                             \
   F(u32, reserved3)
 
+// Padding is work that a static graph does besides, and that never shows in a result; it is here so that such
+// executors can be measured against, through the same record.
+//  - With padded_window the attention of each decoding slot is computed over tokens [0, padded_window), in a layer
+//    with a sliding window over as many of them as it spans; what lies beyond kv_len is masked. Groups reach to the
+//    block of padded_window - 1, and there are no segments.
+//  - The last `padding` rows of a segment go through the layers like any other and write K and V, but kv_len does
+//    not count them, and they neither sample nor report.
+
 #define KVRM_SLOT_DECODE 1u      // one input token this step, and one sample
 #define KVRM_SLOT_PREFILL 2u     // its rows are one segment of the chunk
 #define KVRM_SLOT_TOKEN_LAST 4u  // with DECODE: the input is the slot's last sample, token is ignored
-#define KVRM_SLOT_SAMPLE 8u      // with PREFILL: sample after the segment's last row
+#define KVRM_SLOT_SAMPLE 8u      // with PREFILL: sample after the segment's last row before its padding
 #define KVRM_SLOT_ADJUST 16u     // with a sample and max_edits: penalties and biases apply, and the sampled
                                  // token is counted
 
@@ -242,13 +250,13 @@ typedef enum kvrm_role {
   F(u32, position)                                                                              \
   F(u32, flags)                                                                                 \
   F(u32, top_logprobs) /* alternatives per row, with PROMPT_LOGPROBS */                         \
-  F(u32, reserved0)                                                                             \
+  F(u32, padding)      /* rows of count, the last ones, that are no tokens of the slot */       \
   F(u32, reserved1)
 
 #define KVRM_GROUP_EXACT 0u  // kind: exact K and V
 
 // A transfer group: count physically adjacent blocks that hold logically adjacent blocks. A slot's
-// groups are ascending, without gaps or overlaps, and reach to the block of kv_len - 1. They start at
+// groups are ascending, without gaps or overlaps, and reach to the block of kv_len - 1, or of its padding. They start at
 // logical block 0, or, when every layer has a sliding window, at or before the block of the first
 // token that the row at position can still see through the widest window.
 #define KVRM_GROUP_FIELDS(F)                                                                    \

@@ -8,7 +8,7 @@
 
 /** Constants of kvrm.h that the runtime needs, by their C names. */
 export const KVRM = {
-  ABI_VERSION: 2,
+  ABI_VERSION: 3,
   DESCRIPTOR_MAGIC: 0x4d52564b,
   RESULT_MAGIC: 0x5352564b,
   MAX_IN_FLIGHT: 3,
@@ -167,7 +167,7 @@ export const HEADER = record("header", [
   "u32 num_moves",
   "u32 num_edits",
   "u32 num_masks",
-  "u32 reserved0",
+  "u32 padded_window",
   "u32 reserved1",
   "u32 reserved2",
   "u32 reserved3",
@@ -205,7 +205,7 @@ export const SEGMENT = record("segment", [
   "u32 position",
   "u32 flags",
   "u32 top_logprobs",
-  "u32 reserved0",
+  "u32 padding",
   "u32 reserved1",
 ]);
 

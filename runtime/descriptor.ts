@@ -95,7 +95,7 @@ export class Descriptor {
     this.#usedMoves = pager.writeMoves(u32, this.#moves, this.#limits.maxMoves);
     for (let i = 0; i < plan.decodeCount; i++) {
       const slot = plan.decodeSlots[i]!;
-      this.#writeDecode(slot, plan.sequences[slot]!);
+      this.#writeDecode(slot, plan.sequences[slot]!, plan.paddedWindow);
     }
     for (let i = 0; i < plan.segmentCount; i++) this.#writeSegment(plan, i);
     if (plan.editCount > 0) this.#writeEdits(plan);
@@ -106,7 +106,8 @@ export class Descriptor {
     u32[HEADER.shape] = plan.shape;
     u32[HEADER.num_decode] = plan.decodeCount;
     u32[HEADER.num_segments] = plan.segmentCount;
-    u32[HEADER.num_tokens] = plan.tokenCount;
+    u32[HEADER.num_tokens] = plan.tokenCount + plan.paddingCount;
+    u32[HEADER.padded_window] = plan.paddedWindow;
     u32[HEADER.num_groups] = this.#usedGroups;
     u32[HEADER.num_moves] = this.#usedMoves;
     u32[HEADER.num_edits] = this.#usedEdits;
@@ -131,9 +132,9 @@ export class Descriptor {
         0;
   }
 
-  #writeDecode(slot: number, sequence: Sequence): void {
+  #writeDecode(slot: number, sequence: Sequence, paddedWindow: number): void {
     const position = sequence.scheduled;
-    const at = this.#writeSlot(slot, sequence, position, 1);
+    const at = this.#writeSlot(slot, sequence, position, 1, paddedWindow);
     const inFlight = position >= sequence.length;
     this.#u32[at + SLOT.flags] = inFlight ? KVRM.SLOT_DECODE | KVRM.SLOT_TOKEN_LAST : KVRM.SLOT_DECODE;
     this.#u32[at + SLOT.token] = inFlight ? 0 : sequence.tokens[position]!;
@@ -145,10 +146,11 @@ export class Descriptor {
     const slot = plan.segmentSlots[index]!;
     const position = plan.segmentPositions[index]!;
     const count = plan.segmentCounts[index]!;
+    const padding = plan.segmentPadding[index]!;
     const sequence = plan.sequences[slot]!;
     const samples = plan.samples[slot] === 1;
 
-    const at = this.#writeSlot(slot, sequence, position, count);
+    const at = this.#writeSlot(slot, sequence, position, count, position + count + padding);
     u32[at + SLOT.flags] = samples ? KVRM.SLOT_PREFILL | KVRM.SLOT_SAMPLE : KVRM.SLOT_PREFILL;
     if (samples) this.#writeSampling(at, sequence);
 
@@ -161,19 +163,24 @@ export class Descriptor {
       u32[tokens + i] = sequence.tokens[position + i]!;
       u32[targets + i] = scored && next < sequence.promptLength ? sequence.tokens[next]! : -1;
     }
-    this.#usedTokens += count;
+    u32.fill(-1, targets + count, targets + count + padding);
+    this.#usedTokens += count + padding;
 
     const record = this.#segments + this.#usedSegments++ * SEGMENT.words;
     u32[record + SEGMENT.slot] = slot;
     u32[record + SEGMENT.token_first] = first;
-    u32[record + SEGMENT.count] = count;
+    u32[record + SEGMENT.count] = count + padding;
+    u32[record + SEGMENT.padding] = padding;
     u32[record + SEGMENT.position] = position;
     u32[record + SEGMENT.flags] = scored ? KVRM.SEGMENT_PROMPT_LOGPROBS : 0;
     u32[record + SEGMENT.top_logprobs] = scored ? sequence.promptLogprobs - 1 : 0;
   }
 
-  /** Position, length and groups of a slot; returns the record's first word. */
-  #writeSlot(slot: number, sequence: Sequence, position: number, count: number): number {
+  /**
+   * Position, length and groups of a slot; returns the record's first word. `reach`: the end of its padding, in
+   * tokens, which lies in the slot's own reservation, behind the blocks that the map has.
+   */
+  #writeSlot(slot: number, sequence: Sequence, position: number, count: number, reach: number): number {
     const u32 = this.#u32;
     const { blockTokens, maxGroups } = this.#limits;
     const map = sequence.map!;
@@ -190,6 +197,10 @@ export class Descriptor {
       throw new RangeError(
         `slot ${slot} needs more groups than the ${maxGroups - this.#usedGroups} left of ${maxGroups}`,
       );
+    }
+    const padding = Math.ceil(reach / blockTokens) - blocks;
+    if (padding > 0) {
+      u32[this.#groups + (this.#usedGroups + groups - 1) * GROUP.words + GROUP.count]! += padding;
     }
     const at = this.#slots + slot * SLOT.words;
     u32[at + SLOT.position] = position;

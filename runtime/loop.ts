@@ -319,6 +319,7 @@ export class EngineLoop {
           this.#tops.u32[at + ROW_RESULT.num_tops]!,
         );
       }
+      row += plan.segmentPadding[i]!;
     }
   }
 

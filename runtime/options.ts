@@ -5,8 +5,9 @@
  */
 import { KVRM, type NativeEngineConfig, type NativeModelOptions } from "../ffi/mod.ts";
 import { InvalidRequestError } from "./errors.ts";
-import type { PagerOptions } from "./kv/mod.ts";
+import { type PagerOptions, reservesSlots } from "./kv/mod.ts";
 import type { ModelTables } from "./model/folder.ts";
+import { longestBuckets } from "./padding.ts";
 import type { SchedulerOptions } from "./scheduler.ts";
 import type { KvDtype, KvMode } from "./types.ts";
 
@@ -39,7 +40,7 @@ export interface EngineOptions {
   maxContext?: number;
   /** Threads of the native library. Default: one per processor. */
   threads?: number;
-  /** Prompt tokens per step at most, 16 to 4096. Default 256. */
+  /** Prompt tokens per step at most, 16 to 4096. Default 256. In mode static-padded a prompt is one step. */
   prefillChunk?: number;
   /** The same while others decode. Default 64, at most prefillChunk. */
   mixedChunk?: number;
@@ -92,6 +93,8 @@ const MOST_OF_FREE_MEMORY = 0.85;
 const GROUPS_PER_SLOT = 8;
 /** Moves per step: copies on write of every slot, and staging. */
 const STAGING_MOVES = 64;
+/** Rows of a chunk at most, as csrc/common/engine_config.cc has it: in mode static-padded a whole prompt's. */
+const MOST_ROWS = 65536;
 /** Edits of token states per step: those of a prompt fit while its prefill runs. */
 const EDITS_PER_STEP = 1024;
 
@@ -110,7 +113,7 @@ export function engineSizes(
   const kvMode = options.kvMode ?? "kv-rm";
   const slots = integer("slots", options.slots, DEFAULT_SLOTS, 1, 256);
   const blockTokens = oneOf("blockTokens", options.blockTokens ?? 32, [16, 32, 64]);
-  oneOf("kvMode", kvMode, ["kv-rm", "static", "paged"]);
+  oneOf("kvMode", kvMode, ["kv-rm", "static", "static-padded", "paged"]);
   const kvDtype = oneOf(
     "kvDtype",
     options.kvDtype ?? DTYPES.find((dtype) => dtype === modelDtype) ?? "f32",
@@ -126,7 +129,10 @@ export function engineSizes(
     ? KVRM.QUANTIZE_NONE
     : QUANTIZE[oneOf("quantize", options.quantize, Object.keys(QUANTIZE) as (keyof typeof QUANTIZE)[])];
   const limited = { ...options, mostKvMemory: gpu ? Infinity : DEFAULT_KV_MEMORY };
-  const pool = poolSize(limited, slots, blockTokens, blockBytes, config.maxPosition, kvMode);
+  const maxPosition = kvMode === "static-padded"
+    ? Math.min(config.maxPosition, MOST_ROWS)
+    : config.maxPosition;
+  const pool = poolSize(limited, slots, blockTokens, blockBytes, maxPosition, kvMode);
 
   const chunks = [prefillChunk];
   for (let chunk = prefillChunk / 4; chunk >= 16 && chunks.length < 3; chunk /= 4) {
@@ -168,7 +174,7 @@ export function engineSizes(
       slots,
       maxBlocksPerSequence: 0,
       maxGroupsPerSlot: GROUPS_PER_SLOT,
-      prefixCache: kvMode !== "static" && (options.prefixCache ?? true),
+      prefixCache: !reservesSlots(kvMode) && (options.prefixCache ?? true),
       maxMoves,
     },
     scheduler: {
@@ -176,7 +182,8 @@ export function engineSizes(
       chunks,
       chunkWhileDecoding: mixedChunk,
       edits: EDITS_PER_STEP,
-      window: kvMode === "static" ? 0 : window,
+      window: reservesSlots(kvMode) ? 0 : window,
+      padded: 0,
     },
   }, pool);
 }
@@ -205,11 +212,14 @@ function withPool(sizes: EngineSizes, { maxContext, numBlocks }: PoolSize): Engi
   const { slots, blockTokens } = sizes.native;
   const maxBlocksPerSequence = Math.ceil(maxContext / blockTokens);
   const maxGroups = slots * (sizes.kvMode === "paged" ? maxBlocksPerSequence : GROUPS_PER_SLOT);
+  const padded = sizes.kvMode === "static-padded" ? maxContext : 0;
+  const chunks = padded > 0 ? longestBuckets(padded, KVRM.MAX_SHAPES - 1) : sizes.native.chunks;
   return {
     ...sizes,
     maxContext,
-    native: { ...sizes.native, numBlocks, maxContext, maxGroups },
+    native: { ...sizes.native, numBlocks, maxContext, maxGroups, chunks },
     pager: { ...sizes.pager, numBlocks, maxBlocksPerSequence },
+    scheduler: { ...sizes.scheduler, chunks, padded },
   };
 }
 
@@ -223,7 +233,7 @@ function poolSize(
   kvMode: KvMode,
 ): PoolSize {
   if (options.maxContext !== undefined) integer("maxContext", options.maxContext, 0, 1, maxPosition);
-  const sequences = kvMode === "static" ? slots : 1;
+  const sequences = reservesSlots(kvMode) ? slots : 1;
   const wanted = options.maxContext ?? maxPosition;
   const perSequence = Math.ceil(wanted / blockTokens);
   const all = perSequence * slots;

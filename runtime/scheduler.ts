@@ -7,6 +7,7 @@
  */
 import type { MaskClient } from "./grammar/board.ts";
 import type { BlockMap, BlockPager } from "./kv/mod.ts";
+import { paddedLength } from "./padding.ts";
 import { type Sequence, State } from "./sequence.ts";
 
 /** What the scheduler may use. */
@@ -20,6 +21,12 @@ export interface SchedulerOptions {
   edits: number;
   /** Widest sliding window when every layer has one, else 0: blocks behind it are let go. */
   window: number;
+  /**
+   * Not 0: as executors with graphs of fixed length, which have buckets up to this context, in tokens. A prompt
+   * goes through whole, alone and padded to its bucket, while those who decode wait; they attend over the
+   * bucket of the longest of them.
+   */
+  padded: number;
 }
 
 /** Who does what in one step. Reused; it stays as it is until its step's result was taken. */
@@ -38,9 +45,17 @@ export class StepPlan {
   readonly segmentSlots: Int32Array;
   readonly segmentPositions: Int32Array;
   readonly segmentCounts: Int32Array;
+  /** Rows that each segment is padded with, besides its tokens. */
+  readonly segmentPadding: Int32Array;
   segmentCount = 0;
-  /** Rows of the chunk. */
+  /** Tokens of all segments. */
   tokenCount = 0;
+  /** Rows of padding of all segments. */
+  paddingCount = 0;
+  /** Tokens of the longest history of those who decode, their own included. */
+  longest = 0;
+  /** What they attend over, in tokens; 0: each its own history. */
+  paddedWindow = 0;
   /** Edits of each slot's token state, `editCount` in all. [slots] */
   readonly edits: Int32Array;
   editCount = 0;
@@ -52,6 +67,7 @@ export class StepPlan {
     this.segmentSlots = new Int32Array(slots);
     this.segmentPositions = new Int32Array(slots);
     this.segmentCounts = new Int32Array(slots);
+    this.segmentPadding = new Int32Array(slots);
     this.edits = new Int32Array(slots);
   }
 
@@ -67,6 +83,9 @@ export class StepPlan {
     this.decodeCount = 0;
     this.segmentCount = 0;
     this.tokenCount = 0;
+    this.paddingCount = 0;
+    this.longest = 0;
+    this.paddedWindow = 0;
     this.edits.fill(0);
     this.editCount = 0;
   }
@@ -150,20 +169,35 @@ export class Scheduler {
   plan(plan: StepPlan, step: number, onAdmit: (sequence: Sequence) => void): void {
     plan.clear(step);
     this.#masks?.begin();
-    this.#planRunning(plan, step);
-    this.#planWaiting(plan, step, onAdmit);
-    if (plan.tokenCount > 0) {
-      plan.shape = 1 + this.#options.chunks.findIndex((chunk) => chunk >= plan.tokenCount);
+    if (this.#options.padded > 0) {
+      this.#planPadded(plan, step, onAdmit);
+    } else {
+      this.#planDecodes(plan, step);
+      this.#planSegments(plan);
+      this.#planWaiting(plan, step, onAdmit);
     }
+    const rows = plan.tokenCount + plan.paddingCount;
+    if (rows > 0) plan.shape = 1 + this.#options.chunks.findIndex((chunk) => chunk >= rows);
+  }
+
+  /** One prompt, or else everybody who decodes. */
+  #planPadded(plan: StepPlan, step: number, onAdmit: (sequence: Sequence) => void): void {
+    const prompt = this.running.find(prefills);
+    if (prompt !== undefined) this.#planSegment(plan, prompt);
+    this.#planWaiting(plan, step, onAdmit);
+    if (plan.segmentCount > 0) return;
+    this.#planDecodes(plan, step);
+    if (plan.decodeCount > 0) plan.paddedWindow = paddedLength(plan.longest, this.#options.padded);
   }
 
   /** Prompt tokens that still fit this step. */
   #room(plan: StepPlan): number {
+    if (this.#options.padded > 0) return plan.segmentCount > 0 ? 0 : this.#options.padded;
     const limit = plan.decodeCount > 0 ? Math.min(this.chunkWhileDecoding, this.chunkLimit) : this.chunkLimit;
     return limit - plan.tokenCount;
   }
 
-  #planRunning(plan: StepPlan, step: number): void {
+  #planDecodes(plan: StepPlan, step: number): void {
     // Decoding first: whoever decodes must not wait for somebody's prompt. A victim of preemption is
     // always the last in the order, so it was not planned yet.
     for (let i = 0; i < this.running.length; i++) {
@@ -177,6 +211,9 @@ export class Scheduler {
         if (victim === sequence) break;
       }
     }
+  }
+
+  #planSegments(plan: StepPlan): void {
     for (let i = 0; i < this.running.length; i++) {
       const sequence = this.running[i]!;
       if (prefills(sequence) && this.#room(plan) > 0) this.#planSegment(plan, sequence);
@@ -195,7 +232,7 @@ export class Scheduler {
       insert(this.running, sequence);
       onAdmit(sequence);
       if (prefills(sequence)) this.#planSegment(plan, sequence);
-      else this.#planDecode(plan, sequence);
+      else if (this.#options.padded === 0) this.#planDecode(plan, sequence);
     }
   }
 
@@ -262,6 +299,7 @@ export class Scheduler {
     plan.sequences[sequence.slot] = sequence;
     plan.samples[sequence.slot] = 1;
     plan.decodeSlots[plan.decodeCount++] = sequence.slot;
+    plan.longest = Math.max(plan.longest, position + 1);
     return true;
   }
 
@@ -281,6 +319,11 @@ export class Scheduler {
     plan.segmentPositions[i] = position;
     plan.segmentCounts[i] = count;
     plan.tokenCount += count;
+    const { padded } = this.#options;
+    plan.segmentPadding[i] = padded > 0
+      ? Math.min(paddedLength(count, padded), padded - position) - count
+      : 0;
+    plan.paddingCount += plan.segmentPadding[i]!;
   }
 
   /** Whether the sequence has no grammar, or its mask is there. Asking for it has it made. */

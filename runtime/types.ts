@@ -8,7 +8,7 @@ import type { LoopMetrics } from "./telemetry/loop_metrics.ts";
 import type { GenerationTiming, RequestMetrics } from "./telemetry/request_metrics.ts";
 
 /** How the KV cache is placed: see docs/architecture.md. */
-export type KvMode = "kv-rm" | "static" | "paged";
+export type KvMode = "kv-rm" | "static" | "static-padded" | "paged";
 
 /** Storage type of the KV cache. */
 export type KvDtype = "f32" | "f16" | "bf16" | "fp8";

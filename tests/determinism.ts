@@ -6,6 +6,7 @@
  */
 import { assert, assertEquals } from "@std/assert";
 import fc from "fast-check";
+import { reservesSlots } from "../runtime/kv/mod.ts";
 import type { ModelTables } from "../runtime/model/folder.ts";
 import type { SequenceOptions } from "../runtime/sequence.ts";
 import { State } from "../runtime/sequence.ts";
@@ -75,7 +76,7 @@ const request: fc.Arbitrary<Request> = fc.record({
 });
 
 const setting: fc.Arbitrary<Setting> = fc.record({
-  kvMode: fc.constantFrom<KvMode>("kv-rm", "static", "paged"),
+  kvMode: fc.constantFrom<KvMode>("kv-rm", "static", "static-padded", "paged"),
   slots: fc.integer({ min: 1, max: 6 }),
   prefixCache: fc.boolean(),
   inFlight: fc.constantFrom<1 | 2>(1, 2),
@@ -109,7 +110,8 @@ function open(model: Subject, on: Setting): Bench {
   const { layers, kvHeads, headDim } = model.tables.config;
   const rowBytes = kvHeads * headDim * ((model.kvDtype ?? "f32") === "f32" ? 4 : 2);
   const blockBytes = BLOCK * layers * 2 * rowBytes;
-  const blocks = Math.max(1, on.kvMode === "static" ? on.slots : on.pool * on.slots) * (MAX_CONTEXT / BLOCK);
+  const blocks = Math.max(1, reservesSlots(on.kvMode) ? on.slots : on.pool * on.slots) *
+    (MAX_CONTEXT / BLOCK);
   // Held blocks must leave room for one sequence of the full context.
   const held = on.fragment > 0 && on.kvMode === "kv-rm" ? 2 * MAX_CONTEXT / BLOCK : 0;
   const extraMaps = on.fragment > 0 && on.kvMode === "kv-rm" ? MAX_CONTEXT / BLOCK : 0;

@@ -64,6 +64,15 @@ bool CheckSampling(const Where& at, const kvrm_slot& slot) {
   return at.AtMost("logprobs", slot.logprobs, KVRM_MAX_TOP_LOGPROBS + 1);
 }
 
+// Marks a block as written.
+bool WriteBlock(const CheckContext& c, const Where& at, uint32_t physical) {
+  if (c.scratch.block_stamp[physical] == c.scratch.stamp) {
+    return at.Refuse("write_block", physical, "a block that nothing else writes in this step");
+  }
+  c.scratch.block_stamp[physical] = c.scratch.stamp;
+  return true;
+}
+
 // The slot's groups: its own, exact, ascending without gaps, covering what its rows can see; and the
 // blocks that its rows write, each marked as written.
 bool CheckGroups(const CheckContext& c, const Where& at, uint32_t index, const kvrm_slot& slot) {
@@ -108,14 +117,35 @@ bool CheckGroups(const CheckContext& c, const Where& at, uint32_t index, const k
       if (l == write_first && !at.Exactly("write_block", slot.write_block, physical, "where its groups map position")) {
         return false;
       }
-      if (c.scratch.block_stamp[physical] == c.scratch.stamp) {
-        return at.Refuse("write_block", physical, "a block that nothing else writes in this step");
-      }
-      c.scratch.block_stamp[physical] = c.scratch.stamp;
+      if (!WriteBlock(c, at, physical)) return false;
     }
   }
   if (next < write_end) {
     return at.No("group_count", next, Want::kExactly, write_end, 0, "logical blocks up to the one of kv_len - 1");
+  }
+  const uint32_t window = c.view.header->padded_window;
+  if (const uint32_t padded_end = (window + block - 1) / block; next < padded_end) {
+    return at.No("group_count", next, Want::kExactly, padded_end, 0,
+                 "logical blocks up to the one of padded_window - 1");
+  }
+  return true;
+}
+
+// The padding of a segment: within the context, in blocks that its slot has and that nothing else writes.
+bool CheckPadding(const CheckContext& c, const Where& at, const kvrm_segment& segment, const kvrm_slot& slot) {
+  if (!at.AtMost("padding", segment.padding, c.limits.max_context - slot.kv_len, "max_context - kv_len")) return false;
+  const uint32_t block = c.limits.block_tokens;
+  const uint32_t written = (slot.kv_len - 1) / block + 1;
+  const uint32_t end = (slot.kv_len + segment.padding - 1) / block + 1;
+  const kvrm_group* group = c.view.groups + slot.group_first;
+  const kvrm_group& last = group[slot.group_count - 1];
+  if (last.logical_start + last.count < end) {
+    return at.No("padding", segment.padding, Want::kAtMost,
+                 double(last.logical_start + last.count) * block - slot.kv_len, 0, "what its slot's groups hold");
+  }
+  for (uint32_t logical = written; logical < end; ++logical) {
+    while (group->logical_start + group->count <= logical) ++group;
+    if (!WriteBlock(c, at, group->physical_start + (logical - group->logical_start))) return false;
   }
   return true;
 }
@@ -136,6 +166,9 @@ bool CheckActive(const CheckContext& c, const Where& at, uint32_t index, const k
   }
   if (decode) {
     if (!at.Exactly("kv_len", slot.kv_len, uint64_t(slot.position) + 1, "position + 1")) return false;
+    if (const uint32_t window = c.view.header->padded_window; window != 0 && slot.kv_len > window) {
+      return at.No("kv_len", slot.kv_len, Want::kAtMost, window, 0, "padded_window");
+    }
     if (flags & KVRM_SLOT_TOKEN_LAST) {
       if (!c.shadow.sampled[index]) {
         return at.Refuse("flags", slot.flags, "no TOKEN_LAST: the slot's most recent step did not sample");
@@ -187,10 +220,13 @@ bool CheckSegments(const CheckContext& c) {
     if (!at.Exactly("token_first", segment.token_first, next, "the end of the segment before it") ||
         !at.Within("count", segment.count, 1, int64_t(header.num_tokens) - next, "the rows that are left") ||
         !at.Exactly("position", segment.position, slot.position, "its slot's position") ||
-        !at.Exactly("count", segment.count, slot.kv_len - slot.position, "its slot's kv_len - position") ||
+        !at.AtMost("padding", segment.padding, segment.count - 1, "count - 1") ||
+        !at.Exactly("count", segment.count, uint64_t{slot.kv_len} - slot.position + segment.padding,
+                    "its slot's kv_len - position + padding") ||
         !at.AtMost("flags", segment.flags, KVRM_SEGMENT_PROMPT_LOGPROBS) ||
         !at.AtMost("top_logprobs", segment.top_logprobs, KVRM_MAX_TOP_LOGPROBS) ||
-        !at.Exactly("reserved0", segment.reserved0, 0) || !at.Exactly("reserved1", segment.reserved1, 0)) {
+        !at.Exactly("reserved1", segment.reserved1, 0) ||
+        (segment.padding != 0 && !CheckPadding(c, at, segment, slot))) {
       return false;
     }
     const int64_t last_id = int64_t(c.limits.vocab) - 1;
@@ -254,8 +290,11 @@ bool CheckHeader(const DescriptorLimits& limits, const ShadowState& shadow, cons
       !at.AtMost("num_masks", header.num_masks, limits.mask_rows, "mask_rows")) {
     return false;
   }
-  return at.Exactly("reserved0", header.reserved0, 0) && at.Exactly("reserved1", header.reserved1, 0) &&
-         at.Exactly("reserved2", header.reserved2, 0) && at.Exactly("reserved3", header.reserved3, 0);
+  if (header.padded_window != 0 && !at.Exactly("num_segments", header.num_segments, 0, "with padded_window"))
+    return false;
+  return at.AtMost("padded_window", header.padded_window, limits.max_context, "max_context") &&
+         at.Exactly("reserved1", header.reserved1, 0) && at.Exactly("reserved2", header.reserved2, 0) &&
+         at.Exactly("reserved3", header.reserved3, 0);
 }
 
 bool CheckSections(const DescriptorLimits& limits, const ShadowState& shadow, const DescriptorView& view,

@@ -4,6 +4,9 @@
 // Whoever finishes an item's last split merges its splits in ascending order. Items are worked off in
 // waves whose partial results fit the arena; neither waves nor batches change a result, since each
 // query is merged from exactly the splits that it sees.
+//
+// What a decoding row's window is padded with (kvrm_header.padded_window) are tasks like the others, over the
+// tokens behind the row's own; nobody merges their results.
 #ifndef KVRM_CPU_ATTENTION_STAGE_H_
 #define KVRM_CPU_ATTENTION_STAGE_H_
 
@@ -19,7 +22,7 @@ namespace kvrm::cpu {
 class AttentionStage {
  public:
   // Reserves for the largest of the engine's shapes.
-  void Reserve(const std::vector<Plan>& plans, uint32_t kv_heads);
+  void Reserve(const std::vector<Plan>& plans, uint32_t kv_heads, uint32_t group);
 
   // Reads kQuery and the pool, writes kAttended.
   void Run(const Step& step, uint32_t layer);
@@ -32,17 +35,21 @@ class AttentionStage {
     uint32_t first_partial;  // of the wave
     uint32_t first_split;
     uint32_t splits;
+    uint32_t padding_split;  // the first that is padded
   };
 
   // Gathers items from `next` on (unit * kv_heads + kv_head) as far as the partials reach; returns the
   // first that is left. Sets tasks_ and work_ns_.
   uint32_t Gather(const Step& step, uint32_t window, uint32_t next);
   void Attend(const Step& step, uint32_t layer, uint32_t task);
+  void Pad(const Step& step, uint32_t layer, const Item& item, uint32_t split);
   void Merge(const Step& step, uint32_t window, const Item& item);
 
   std::vector<Item> items_;  // of the wave
   uint32_t num_items_ = 0;
   uint32_t tasks_ = 0;
+  uint32_t padded_end_ = 0;                 // of the layer: decoding rows compute over tokens before it
+  std::vector<uint32_t> padding_position_;  // [G]: padded_end_ - 1
   double work_ns_ = 0;
   std::unique_ptr<std::atomic<uint32_t>[]> left_;  // [items]: splits not done yet
 };

@@ -12,16 +12,16 @@ void Batch::Reserve(const Plan& plan, uint32_t slots, uint32_t group) {
   samples.reserve(slots);
 }
 
-void Batch::AddSample(const kvrm_slot& slot, uint32_t index) {
+void Batch::AddSample(const kvrm_slot& slot, uint32_t index, uint32_t row) {
   const uint32_t tops = slot.logprobs == 0 ? 0 : slot.logprobs - 1;
-  samples.push_back({static_cast<uint32_t>(rows.size() - 1), index, -1, tops});
+  samples.push_back({row, index, -1, tops});
 }
 
 void Batch::AddDecode(const kvrm_slot& slot, uint32_t index, int32_t last_token) {
   const int32_t token = slot.flags & KVRM_SLOT_TOKEN_LAST ? last_token : slot.token;
   units.push_back({index, static_cast<uint32_t>(rows.size()), 1});
   rows.push_back({token, slot.position, slot.write_block, slot.write_offset});
-  AddSample(slot, index);
+  AddSample(slot, index, units.back().row_first);
 }
 
 void Batch::AddSegment(const DescriptorView& view, const kvrm_segment& segment, uint32_t query_rows,
@@ -38,13 +38,14 @@ void Batch::AddSegment(const DescriptorView& view, const kvrm_segment& segment, 
     }
     rows.push_back({view.tokens[segment.token_first + i], position,
                     group->physical_start + (logical - group->logical_start), position % block_tokens});
-    if (segment.flags & KVRM_SEGMENT_PROMPT_LOGPROBS) {
+    if ((segment.flags & KVRM_SEGMENT_PROMPT_LOGPROBS) && i < segment.count - segment.padding) {
       const uint32_t chunk_row = segment.token_first + i;
       prompt_rows.push_back(
           {static_cast<uint32_t>(rows.size() - 1), chunk_row, view.targets[chunk_row], segment.top_logprobs});
     }
   }
-  if (slot.flags & KVRM_SLOT_SAMPLE) AddSample(slot, segment.slot);
+  const uint32_t last = static_cast<uint32_t>(rows.size()) - 1 - segment.padding;
+  if (slot.flags & KVRM_SLOT_SAMPLE) AddSample(slot, segment.slot, last);
 }
 
 void Batch::Build(const DescriptorView& view, const Plan& plan, uint32_t slots, uint32_t block_tokens, uint32_t group,

@@ -51,7 +51,7 @@ struct Batch {
  private:
   void AddDecode(const kvrm_slot& slot, uint32_t index, int32_t last_token);
   void AddSegment(const DescriptorView& view, const kvrm_segment& segment, uint32_t query_rows, uint32_t block_tokens);
-  void AddSample(const kvrm_slot& slot, uint32_t index);
+  void AddSample(const kvrm_slot& slot, uint32_t index, uint32_t row);
 };
 
 }  // namespace kvrm::cpu

@@ -23,7 +23,7 @@ kvrm_status Executor::Create(std::shared_ptr<const Model> model, const kvrm_engi
     e->batch_.Reserve(e->plans_.back(), config.slots, m.heads / m.kv_heads);
     arena = std::max(arena, e->plans_.back().arena_bytes);
   }
-  e->attention_.Reserve(e->plans_, m.kv_heads);
+  e->attention_.Reserve(e->plans_, m.kv_heads, m.heads / m.kv_heads);
   KVRM_TRY(Mapping::Reserve(arena, "the arena", &e->arena_));
   KVRM_TRY(Mapping::Reserve(config.num_blocks * e->block_bytes_, "the KV pool", &e->pool_));
   if (config.host_blocks != 0) {

@@ -44,13 +44,14 @@ AttentionShape ShapeAttention(const kvrm_model_config& m, const kvrm_engine_conf
   const uint64_t group = m.heads / m.kv_heads;
   AttentionShape shape;
   shape.max_splits = (config.max_context + kSplitTokens - 1) / kSplitTokens;
-  const uint64_t row_partials = group * shape.max_splits;
+  // One more: of a padded window a split may be seen in part, and its rest is a task of its own.
+  const uint64_t row_partials = group * (shape.max_splits + 1);
   shape.query_rows =
       static_cast<uint32_t>(std::max<uint64_t>(1, std::min(kQueries / group, kItemPartials / row_partials)));
   // A segment that is no multiple of query_rows leaves a smaller batch at its end.
   const uint32_t segments = chunk == 0 ? 0 : std::min({config.max_segments, chunk, config.slots});
   shape.max_units = config.slots + segments + chunk / shape.query_rows;
-  const uint64_t all = uint64_t{config.slots + chunk} * m.heads * shape.max_splits;
+  const uint64_t all = uint64_t{config.slots + chunk} * m.kv_heads * row_partials;
   const uint64_t item = std::min(shape.query_rows, std::max(1u, chunk)) * row_partials;
   shape.max_partials = static_cast<uint32_t>(std::max(item, std::min(all, kWavePartials)));
   return shape;

@@ -195,7 +195,7 @@ class DecodeBlock {
             make_float4(value[0], value[1], value[2], value[3]);
         if (e % D == 0)
           *reinterpret_cast<float2*>(args_.partial_stat + (index + row) * 2) = make_float2(stat.max, stat.sum);
-      } else {
+      } else if (work.splits == 1) {
         SoftmaxStat all = EmptyStat();
         const MergeFactors factors = MergePartial(all, stat);
         const float inverse = Div(1.0f, all.sum);

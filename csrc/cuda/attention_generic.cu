@@ -52,7 +52,8 @@ __device__ void TakeWork(const StepView& step, const AttentionArgs& args, const 
     } else if (n < list.total) {
       uint32_t place;
       control.work.unit = DecodeUnit(step, list, n, place);
-      control.valid = DecodePlace(step, list, step.units[control.work.unit], args.window, place, control.work);
+      const AttentionUnit unit = UnitOf(step, control.work.unit, args.window);
+      control.valid = DecodePlace(step, list, unit, args.window, place, control.work);
     }
   }
   __syncthreads();
@@ -112,7 +113,7 @@ __device__ void AttendSplit(const StepView& step, const AttentionArgs& args, con
                             const Work& work, uint32_t split, uint32_t row_first, uint32_t rows, const Tiles& tiles,
                             Control& control, Totals& totals) {
   const uint32_t dim = step.head_dim;
-  const uint32_t first = FirstVisible(unit.position, args.window), last = unit.position + unit.rows - 1;
+  const uint32_t first = FirstToken(unit, args.window), last = unit.position + unit.rows - 1;
   const kvrm_slot& slot = step.slot[unit.slot];
   const uint8_t* keys = step.pool + KeyOffset(step, args.layer, work.kv_head);
   const uint8_t* values = keys + ValueDistance(step);
@@ -160,11 +161,12 @@ __device__ void AttendSplit(const StepView& step, const AttentionArgs& args, con
 }
 
 // A group of query rows of the item over its splits: into out, or, for one of several splits of a decoding
-// row, into its partial result.
+// row, into its partial result; of padding (splits is 0) to nowhere.
 template <class T>
 __device__ void AttendRows(const StepView& step, const AttentionArgs& args, const AttentionUnit& unit, const Work& work,
-                           bool partial, uint32_t row_first, uint32_t rows, const Tiles& tiles, Control& control) {
+                           uint32_t splits, uint32_t row_first, uint32_t rows, const Tiles& tiles, Control& control) {
   const uint32_t dim = step.head_dim, group = step.heads / step.kv_heads;
+  const bool partial = splits > 1;
   Totals totals = {};
   for (uint32_t e = threadIdx.x; e < rows * dim; e += kThreads) {
     const uint32_t row = row_first + e / dim;
@@ -194,7 +196,7 @@ __device__ void AttendRows(const StepView& step, const AttentionArgs& args, cons
   KVRM_UNROLL
   for (uint32_t i = 0; i < kElements; ++i) {
     const uint32_t e = threadIdx.x + i * kThreads;
-    if (e >= rows * dim) break;
+    if (e >= rows * dim || splits == 0) break;
     const uint32_t row = row_first + e / dim;
     if (partial) {
       args.partial_acc[at * dim + e] = totals.split[i];
@@ -219,15 +221,14 @@ __global__ void __launch_bounds__(kThreads) AttendGeneric(StepView step, Attenti
     if (control.stop) return;
     if (!control.valid) continue;
     const Work work = control.work;
-    const AttentionUnit unit = step.units[work.unit];
-    const uint32_t splits = LastSplit(step, unit) - FirstSplit(step, unit, args.window) + 1;
-    const bool partial = work.unit < step.counts->decode_units && splits > 1;
+    const AttentionUnit unit = UnitOf(step, work.unit, args.window);
+    const uint32_t splits = work.unit < step.counts->decode_units ? MergedSplits(step, unit, args.window) : 1;
     for (uint32_t row = 0; row < unit.rows * group; row += RowsAtOnce(step.head_dim)) {
       const uint32_t left = unit.rows * group - row;
       const uint32_t rows = left < RowsAtOnce(step.head_dim) ? left : RowsAtOnce(step.head_dim);
-      AttendRows<T>(step, args, unit, work, partial, row, rows, tiles, control);
+      AttendRows<T>(step, args, unit, work, splits, row, rows, tiles, control);
     }
-    if (!partial) continue;
+    if (splits <= 1) continue;
     if (threadIdx.x == 0) control.merge = ArriveAtRow(step, args, work, splits);
     __syncthreads();
     if (control.merge) MergeSplits(step, args, work, threadIdx.x, kThreads);

@@ -18,7 +18,7 @@ struct Piece {
   uint32_t first;  // tokens that the row sees: [first, last]
   uint32_t last;
   uint32_t row;     // of q and out
-  uint32_t splits;  // that the row sees
+  uint32_t splits;  // that the row is merged from, see MergedSplits
   uint32_t starts;  // the first piece of its split
   uint32_t ends;    // the last one
   Work work;
@@ -122,7 +122,7 @@ struct Planner {
         unit_index = WarpFindLast(list.decode_units, item, lane, [&](uint32_t i) { return step.units[i].item_first; });
         place = item - step.units[unit_index].item_first;
       }
-      const AttentionUnit& unit = step.units[unit_index];
+      const AttentionUnit unit = UnitOf(step, unit_index, args.window);
       Work taken;
       taken.unit = unit_index;
       const bool seen = DecodePlace(step, list, unit, args.window, place, taken);
@@ -133,8 +133,8 @@ struct Planner {
           slot = unit.slot;
           row = unit.row_first;
           position = unit.position;
-          first = FirstVisible(position, args.window);
-          splits = position / step.split_tokens - first / step.split_tokens + 1;
+          first = FirstToken(unit, args.window);
+          splits = MergedSplits(step, unit, args.window);
           const uint32_t begin = taken.split_first * step.split_tokens;
           const uint32_t end = position - begin < step.split_tokens ? position + 1 : begin + step.split_tokens;
           token = first > begin ? first / kTileTokens * kTileTokens : begin;

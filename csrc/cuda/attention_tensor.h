@@ -57,11 +57,11 @@ __device__ __forceinline__ void TakeSegment(const StepView& step, const Attentio
   } else {
     uint32_t place;
     work.unit = DecodeUnit(step, control.list, control.number, place);
-    const AttentionUnit& unit = step.units[work.unit];
+    const AttentionUnit unit = UnitOf(step, work.unit, args.window);
     control.seen = DecodePlace(step, control.list, unit, args.window, place, work);
-    splits = LastSplit(step, unit) - FirstSplit(step, unit, args.window) + 1;
+    splits = MergedSplits(step, unit, args.window);
   }
-  control.item = {step.units[work.unit], work, splits};
+  control.item = {UnitOf(step, work.unit, args.window), work, splits};
 }
 
 template <uint32_t D, class Kv, uint32_t kDepth, bool kBulk>

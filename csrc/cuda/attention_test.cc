@@ -269,6 +269,32 @@ TEST(AttentionReadsNothingBehindTheWindow) {
   }
 }
 
+// A window that is padded: computed, and no row's bits know of it, NaN or not.
+TEST(AttentionGivesTheSameBitsInAPaddedWindow) {
+  const std::vector<Sequence> sequences = {{1, 97, 1, true}, {2, 700, 1, true}, {3, 64, 1, true}, {4, 1, 1, true}};
+  for (const uint32_t dim : {40u, 64u, 128u}) {
+    for (const uint32_t group : {4u, 17u}) {
+      for (const uint32_t window : {0u, 100u, 600u}) {
+        Shape shape;
+        shape.head_dim = dim;
+        shape.group = group;
+        shape.kv_heads = 1;
+        shape.window = window;
+        Attention exact(shape, sequences, Scatter::kNone, 1);
+        exact.Run();
+        const std::vector<float> wanted = exact.Output<float>();
+        for (const uint32_t padded : {700u, 1030u}) {
+          shape.padded = padded;
+          Attention attention(shape, sequences, Scatter::kNone, 1);
+          attention.Run();
+          CHECK(SameBits(attention.Output<float>(), wanted));
+          for (const uint32_t arrivals : attention.Arrivals()) CHECK_EQ(arrivals, 0u);
+        }
+      }
+    }
+  }
+}
+
 TEST(AttentionOfAnEmptyStepDoesNothing) {
   for (const uint32_t dim : {40u, 64u}) {
     Shape shape;
@@ -276,6 +302,41 @@ TEST(AttentionOfAnEmptyStepDoesNothing) {
     Attention attention(shape, {}, Scatter::kNone, 1);
     attention.Run();
     CHECK_EQ(attention.Output<float>().size(), 0u);
+  }
+}
+
+// Every batch, length, block size and fragmentation. The sequences of a batch are three different ones, again and
+// again, each in blocks of its own.
+TEST(AttentionMatchesFloat64InEveryArrangement) {
+#ifdef KVRM_EMULATOR
+  const std::vector<uint32_t> batches = {1, 12, 17}, lengths = {1, 54, 97, 321};
+#else
+  const std::vector<uint32_t> batches = {1, 12, 17, 128}, lengths = {1, 54, 97, 4095, 32768};
+#endif
+  Shape shape;
+  shape.group = 4;
+  shape.kv_heads = 1;
+  shape.layers = 1;
+  for (const uint32_t length : lengths) {
+    std::vector<std::vector<double>> wanted;
+    for (uint32_t id = 0; id < 3; ++id) wanted.push_back(Reference(shape, {id, length, 1, true}, true));
+    for (const uint32_t batch : batches) {
+      std::vector<Sequence> sequences;
+      for (uint32_t i = 0; i < batch; ++i) sequences.push_back({i % 3, length, 1, true});
+      for (const uint32_t block_tokens : {16u, 32u, 64u}) {
+        shape.block_tokens = block_tokens;
+        for (const Scatter scatter : {Scatter::kNone, Scatter::kRandom, Scatter::kWorst}) {
+          Attention attention(shape, sequences, scatter, batch);
+          attention.Run();
+          const std::vector<float> out = attention.Output<float>();
+          const size_t row = wanted[0].size();
+          CHECK_EQ(out.size(), batch * row);
+          for (size_t i = 0; i < out.size(); ++i) {
+            CHECK_NEAR(out[i], wanted[i / row % 3][i % row], Tolerance(shape));
+          }
+        }
+      }
+    }
   }
 }
 

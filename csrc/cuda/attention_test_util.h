@@ -65,6 +65,7 @@ struct Shape {
   uint32_t split_tokens = 256;
   uint32_t out_dtype = KVRM_F32;
   uint32_t layers = 2;  // of the pool; the last one is used
+  uint32_t padded = 0;  // kvrm_header.padded_window, for decoding rows alone; its unused tokens are NaN
 };
 
 enum class Scatter { kNone, kRandom, kWorst };  // one run; runs at random; every block apart
@@ -225,7 +226,8 @@ class Attention {
     };
     std::vector<Run> runs;
     for (uint32_t i = 0; i < sequences_.size(); ++i) {
-      const uint32_t blocks = (sequences_[i].length + shape_.block_tokens - 1) / shape_.block_tokens;
+      const uint32_t tokens = std::max(sequences_[i].length, shape_.padded);
+      const uint32_t blocks = (tokens + shape_.block_tokens - 1) / shape_.block_tokens;
       for (uint32_t at = 0; at < blocks;) {
         uint32_t count = blocks;
         if (scatter == Scatter::kRandom) count = 1 + random() % 6;
@@ -255,17 +257,27 @@ class Attention {
   void FillPool() {
     const uint32_t dim = shape_.head_dim, element = KvElementBytes(shape_.kv_dtype);
     std::vector<uint8_t> bytes(block_bytes_ * pool_blocks_, 0xff);
-    for (uint32_t i = 0; i < sequences_.size(); ++i) {
+    // Of K (row < kv_heads) or V of a token of the last layer.
+    const auto place = [&](uint32_t i, uint32_t token, uint32_t row) {
       const kvrm_slot& slot = slots_[2 * i + 1];
+      const kvrm_group* groups = groups_.data() + slot.group_first;
+      const uint32_t logical = token / shape_.block_tokens;
+      const uint64_t block = PhysicalBlock(groups[FindGroup(groups, slot.group_count, logical)], logical);
+      const uint64_t line = (uint64_t{shape_.layers - 1} * 2 * shape_.kv_heads + row) * shape_.block_tokens;
+      return bytes.data() + block * block_bytes_ + (line + token % shape_.block_tokens) * dim * element;
+    };
+    for (uint32_t i = 0; i < sequences_.size(); ++i) {
+      uint32_t same = 0;  // the first that is equal as far as this one goes
+      while (same < i && (sequences_[same].id != sequences_[i].id || sequences_[same].length < sequences_[i].length)) {
+        ++same;
+      }
       for (uint32_t token = 0; token < sequences_[i].length; ++token) {
-        const kvrm_group* groups = groups_.data() + slot.group_first;
-        const uint32_t logical = token / shape_.block_tokens;
-        const uint32_t block = PhysicalBlock(groups[FindGroup(groups, slot.group_count, logical)], logical);
         for (uint32_t row = 0; row < 2 * shape_.kv_heads; ++row) {
-          uint8_t* at = bytes.data() + block * block_bytes_ +
-                        ((uint64_t{shape_.layers - 1} * 2 * shape_.kv_heads + row) * shape_.block_tokens +
-                         token % shape_.block_tokens) *
-                            dim * element;
+          uint8_t* at = place(i, token, row);
+          if (same < i) {
+            std::memcpy(at, place(same, token, row), dim * element);
+            continue;
+          }
           for (uint32_t n = 0; n < dim; ++n, at += element) {
             const float x = KvValue(shape_, sequences_[i], row >= shape_.kv_heads, token, row % shape_.kv_heads, n);
             if (element == 4) Put(at, x);
@@ -284,8 +296,8 @@ class Attention {
     for (uint32_t i = 0; i < sequences_.size(); ++i) {
       const Sequence& s = sequences_[i];
       for (uint32_t row = 0; row < s.rows; row += at_once) {
-        AttentionUnit unit = {2 * i + 1,     rows_, std::min(at_once, s.rows - row), s.length - s.rows + row,
-                              counts_.items, 0};
+        AttentionUnit unit = {2 * i + 1, rows_, std::min(at_once, s.rows - row), s.length - s.rows + row, counts_.items,
+                              0,         0};
         unit.splits = (unit.position + unit.rows - 1) / shape_.split_tokens + 1;
         counts_.items += shape_.kv_heads * (s.decode ? unit.splits : 1);
         counts_.decode_units += s.decode;
@@ -294,8 +306,26 @@ class Attention {
         units_.push_back(unit);
       }
     }
+    if (shape_.padded != 0) PlacePadding();
     counts_.rows = rows_;
     counts_.units = static_cast<uint32_t>(units_.size());
+  }
+
+  // As BuildStep does it; there are no segments.
+  void PlacePadding() {
+    max_splits_ = std::max(max_splits_, (shape_.padded - 1) / shape_.split_tokens + 1);
+    for (uint32_t i = 0; i < sequences_.size(); ++i) {
+      AttentionUnit unit = units_[i];
+      unit.padding = (unit.position / kTileTokens + 1) * kTileTokens;
+      unit.position = shape_.padded - 1;
+      unit.item_first = counts_.items;
+      unit.splits = unit.padding >= shape_.padded
+                        ? 0
+                        : unit.position / shape_.split_tokens - unit.padding / shape_.split_tokens + 1;
+      counts_.items += shape_.kv_heads * unit.splits;
+      units_.push_back(unit);
+    }
+    counts_.decode_units = static_cast<uint32_t>(units_.size());
   }
 
   std::vector<float> Queries() const {

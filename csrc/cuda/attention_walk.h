@@ -128,9 +128,22 @@ struct Work {
   uint32_t split_last;
 };
 
+// A unit as a layer with this window has it. Padding ends with the window, so that it sees all that lies
+// before it, too.
+KVRM_HD AttentionUnit UnitOf(const StepView& step, uint32_t index, uint32_t window) {
+  AttentionUnit unit = step.units[index];
+  if (unit.padding != 0 && window != 0 && unit.position >= window) unit.position = window - 1;
+  return unit;
+}
+
+// First token that a unit attends to.
+KVRM_HD uint32_t FirstToken(const AttentionUnit& unit, uint32_t window) {
+  return unit.padding != 0 ? unit.padding : FirstVisible(unit.position, window);
+}
+
 // Splits that some row of a unit sees.
 KVRM_HD uint32_t FirstSplit(const StepView& step, const AttentionUnit& unit, uint32_t window) {
-  return FirstVisible(unit.position, window) / step.split_tokens;
+  return FirstToken(unit, window) / step.split_tokens;
 }
 KVRM_HD uint32_t LastSplit(const StepView& step, const AttentionUnit& unit) {
   return (unit.position + unit.rows - 1) / step.split_tokens;
@@ -169,9 +182,15 @@ KVRM_HD bool DecodePlace(const StepView& step, const WorkList& list, const Atten
   work.kv_head = place % step.kv_heads;
   work.split_first = place / step.kv_heads;
   const uint32_t first = FirstSplit(step, unit, window);
-  if (list.unit_places != 0) work.split_first += first;
+  if (list.unit_places != 0 || unit.padding != 0) work.split_first += first;
   work.split_last = work.split_first;
+  if (unit.padding > unit.position) return false;
   return work.split_first >= first && work.split_first <= LastSplit(step, unit);
+}
+
+// Splits that a decode unit's row is merged from; 0: the unit is padding.
+KVRM_HD uint32_t MergedSplits(const StepView& step, const AttentionUnit& unit, uint32_t window) {
+  return unit.padding != 0 ? 0 : LastSplit(step, unit) - FirstSplit(step, unit, window) + 1;
 }
 
 // Where a split of a decode unit leaves its partial result.

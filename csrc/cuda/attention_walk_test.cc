@@ -70,10 +70,14 @@ TEST(FindGroupFindsEveryBlock) {
 struct Units {
   Units(std::mt19937& random, uint32_t decode, uint32_t segments) {
     for (uint32_t i = 0; i < decode + segments; ++i) {
-      AttentionUnit unit = {i, i, i < decode ? 1u : 4u, static_cast<uint32_t>(random() % 5000), counts.items, 0};
+      AttentionUnit unit = {i, i, i < decode ? 1u : 4u, static_cast<uint32_t>(random() % 5000), counts.items, 0, 0};
       unit.splits = (unit.position + unit.rows - 1) / 256 + 1;
+      if (i < decode && i % 3 == 2) {  // padding behind some row
+        unit.padding = static_cast<uint32_t>(random() % 5000) / kTileTokens * kTileTokens + kTileTokens;
+        unit.splits = unit.padding > unit.position ? 0 : unit.splits - unit.padding / 256;
+      }
       counts.items += 3 * (i < decode ? unit.splits : 1);
-      step.max_splits = std::max(step.max_splits, unit.splits);
+      step.max_splits = std::max(step.max_splits, unit.position / 256 + 1);
       units.push_back(unit);
     }
     counts.units = decode + segments;
@@ -107,16 +111,17 @@ TEST(ListWorkNamesEverySplitThatIsSeenOnce) {
       Work work;
       work.unit = DecodeUnit(step, list, n, place);
       CHECK(work.unit < units.counts.decode_units);
-      if (!DecodePlace(step, list, units.units[work.unit], window, place, work)) continue;
+      if (!DecodePlace(step, list, UnitOf(step, work.unit, window), window, place, work)) continue;
       ++found[(work.unit * 3 + work.kv_head) * (step.max_splits + 1) + work.split_first];
       CHECK(PartialIndex(step, work, work.split_first) < AttentionPartials(20, 3, step.max_splits));
     }
     for (uint32_t i = 0; i < found.size(); ++i) {
       const uint32_t unit = i / (3 * (step.max_splits + 1)), split = i % (step.max_splits + 1);
-      const AttentionUnit& u = units.units[unit];
-      const bool wanted = unit >= units.counts.decode_units
-                              ? split == 0
-                              : split >= FirstSplit(step, u, window) && split <= LastSplit(step, u);
+      const AttentionUnit u = UnitOf(step, unit, window);
+      const bool wanted =
+          unit >= units.counts.decode_units
+              ? split == 0
+              : u.padding <= u.position && split >= FirstSplit(step, u, window) && split <= LastSplit(step, u);
       CHECK_EQ(found[i], wanted ? 1u : 0u);
     }
   }

@@ -161,6 +161,7 @@ __global__ void __launch_bounds__(kEditThreads) EditKernel(StepView step) {
 // ---- the lists ----------------------------------------------------------------------------------------
 
 constexpr uint32_t kBuildThreads = 1024;
+constexpr uint32_t kAttentionTile = 64;  // kTileTokens of attention_walk.h
 
 __device__ __forceinline__ uint32_t Splits(const StepView& step, uint32_t tokens) {
   return (tokens + step.split_tokens - 1) / step.split_tokens;
@@ -195,7 +196,7 @@ __device__ void AddSlots(const StepView& step, BuildShared& shared, StepCounts& 
     const uint32_t row = rows + at[0];
     if (decodes) {
       step.rows[row] = {slot.token, s, slot.position, slot.write_block, slot.write_offset, kNoChunkRow};
-      step.units[row] = {s, row, 1, slot.position, items + at[2], splits};
+      step.units[row] = {s, row, 1, slot.position, items + at[2], splits, 0};
     }
     if (sampled) step.samples[samples + at[1]] = {row, s, -1, Alternatives(slot)};
     if (s < step.slots) step.slot_results[s] = {};
@@ -210,6 +211,31 @@ __device__ void AddSlots(const StepView& step, BuildShared& shared, StepCounts& 
   counts.samples = samples;
 }
 
+// A second unit for each decoding row, if the step is padded: what lies between its last tile and the window's
+// end. Such steps have no segments.
+__device__ void AddPadding(const StepView& step, BuildShared& shared, StepCounts& counts) {
+  const uint32_t window = step.header->padded_window, rows = counts.decode_units;
+  if (window == 0) return;
+  uint32_t items = counts.items;
+  for (uint32_t begin = 0; begin < rows; begin += kBuildThreads) {
+    const uint32_t row = begin + threadIdx.x;
+    AttentionUnit unit = {};
+    if (row < rows) {
+      unit = step.units[row];
+      unit.padding = (unit.position / kAttentionTile + 1) * kAttentionTile;
+      unit.position = window - 1;
+      unit.splits = unit.padding < window ? Splits(step, window) - unit.padding / step.split_tokens : 0;
+    }
+    uint32_t at[1] = {unit.splits * step.kv_heads}, all[1];
+    BlockScan(at, all, reinterpret_cast<uint32_t(*)[1]>(shared.sums));
+    unit.item_first = items + at[0];
+    if (row < rows) step.units[rows + row] = unit;
+    items += all[0];
+  }
+  counts.units = counts.decode_units = 2 * rows;
+  counts.items = items;
+}
+
 // One row of the chunk, `inside` its segment.
 __device__ void AddChunkRow(const StepView& step, const kvrm_segment& segment, uint32_t inside, uint32_t row,
                             uint32_t prompt_row) {
@@ -220,7 +246,7 @@ __device__ void AddChunkRow(const StepView& step, const kvrm_segment& segment, u
   const uint32_t g = LastAtMost(slot.group_count, logical, [&](uint32_t i) { return groups[i].logical_start; });
   const uint32_t block = groups[g].physical_start + (logical - groups[g].logical_start);
   step.rows[row] = {step.tokens[chunk_row], segment.slot, position, block, position % step.block_tokens, chunk_row};
-  if (segment.flags & KVRM_SEGMENT_PROMPT_LOGPROBS) {
+  if ((segment.flags & KVRM_SEGMENT_PROMPT_LOGPROBS) && inside < segment.count - segment.padding) {
     step.prompt_rows[prompt_row] = {row, chunk_row, step.targets[chunk_row], segment.top_logprobs};
   }
 }
@@ -236,15 +262,16 @@ __device__ uint32_t AddSegments(const StepView& step, uint32_t unit_rows, BuildS
     kvrm_segment mine = {};
     if (threadIdx.x < listed) mine = segments[threadIdx.x];
     const bool reported = (mine.flags & KVRM_SEGMENT_PROMPT_LOGPROBS) != 0;
-    uint32_t at[2] = {(mine.count + unit_rows - 1) / unit_rows, reported ? mine.count : 0}, all[2];
+    const uint32_t own = mine.count - mine.padding;
+    uint32_t at[2] = {(mine.count + unit_rows - 1) / unit_rows, reported ? own : 0}, all[2];
     BlockScan(at, all, reinterpret_cast<uint32_t(*)[2]>(shared.sums));
     shared.token_first[threadIdx.x] = mine.token_first;
     shared.unit_first[threadIdx.x] = units + at[0];
     shared.prompt_first[threadIdx.x] = prompt_rows + at[1];
-    if (reported && at[1] + mine.count == all[1]) shared.sums[0][0] = mine.token_first + mine.count;
+    if (reported && at[1] + own == all[1]) shared.sums[0][0] = mine.token_first + own;
     if (mine.count != 0 && (step.slot[mine.slot].flags & KVRM_SLOT_SAMPLE)) {
       const uint32_t i = LastAtMost(counts.samples, mine.slot, [&](uint32_t j) { return step.samples[j].index; });
-      step.samples[i].row = counts.decode_units + mine.token_first + mine.count - 1;
+      step.samples[i].row = counts.decode_units + mine.token_first + own - 1;
     }
     __syncthreads();
     if (all[1] != 0) used = shared.sums[0][0];
@@ -263,7 +290,8 @@ __device__ uint32_t AddSegments(const StepView& step, uint32_t unit_rows, BuildS
                           rows,
                           position,
                           counts.items + (unit - counts.decode_units) * step.kv_heads,
-                          Splits(step, position + rows)};
+                          Splits(step, position + rows),
+                          0};
     }
     units += all[0];
     prompt_rows += all[1];
@@ -288,7 +316,8 @@ __global__ void __launch_bounds__(kBuildThreads, 1) BuildKernel(StepView step, u
   const uint32_t unit_rows = per_unit == 0 ? 1 : per_unit;
   StepCounts counts = {};
   AddSlots(step, shared, counts);
-  __syncthreads();  // AddSegments looks samples up
+  __syncthreads();  // AddPadding looks units up, AddSegments samples
+  AddPadding(step, shared, counts);
   const uint32_t used = AddSegments(step, unit_rows, shared, counts);
   for (uint32_t i = threadIdx.x; i < used; i += kBuildThreads) step.row_results[i] = {};
   if (threadIdx.x != 0) return;

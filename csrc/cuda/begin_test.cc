@@ -17,6 +17,7 @@ struct Sizes {
   uint32_t slots, chunk, group, block_tokens;
   uint32_t active;           // percent of the slots
   bool long_segment = true;  // one may take the rest of the chunk
+  bool padded = false;       // a step without segments whose window is padded
 };
 
 // A step with random slots: some decode, others have segments, in random order.
@@ -35,7 +36,7 @@ struct Descriptor {
     for (const uint32_t s : order) {
       if (Between(random, 1, 100) > sizes.active) continue;
       const uint32_t left = sizes.chunk - static_cast<uint32_t>(tokens.size());
-      if (left == 0 || Between(random, 0, 2) == 0) {
+      if (left == 0 || sizes.padded || Between(random, 0, 2) == 0) {
         AddSlot(random, sizes, s, KVRM_SLOT_DECODE, Between(random, 0, 3000), 1);
       } else {
         const bool rest = sizes.long_segment && Between(random, 0, 3) == 0;
@@ -44,6 +45,7 @@ struct Descriptor {
       }
     }
     for (uint32_t i = Between(random, 0, 3); i > 0; --i) moves.push_back({i % 2, i, i, Between(random, 1, 9)});
+    if (sizes.padded) header.padded_window = 3001 + Between(random, 0, 1000);
     header.num_tokens = static_cast<uint32_t>(tokens.size());
     header.num_segments = static_cast<uint32_t>(segments.size());
     header.num_moves = static_cast<uint32_t>(moves.size());
@@ -75,8 +77,9 @@ struct Descriptor {
   void AddSegment(Random& random, const Sizes& sizes, uint32_t s, uint32_t count) {
     const uint32_t position = Between(random, 0, 1) * Between(random, 0, 1000);
     AddSlot(random, sizes, s, KVRM_SLOT_PREFILL | Between(random, 0, 1) * KVRM_SLOT_SAMPLE, position, count);
+    const uint32_t padding = Between(random, 0, 1) * Between(random, 0, count - 1);
     segments.push_back({s, static_cast<uint32_t>(tokens.size()), count, position,
-                        Between(random, 0, 1) * KVRM_SEGMENT_PROMPT_LOGPROBS, Between(random, 0, 20), 0, 0});
+                        Between(random, 0, 1) * KVRM_SEGMENT_PROMPT_LOGPROBS, Between(random, 0, 20), padding, 0});
     for (uint32_t i = 0; i < count; ++i) {
       tokens.push_back(static_cast<int32_t>(Between(random, 0, 99)));
       targets.push_back(static_cast<int32_t>(Between(random, 0, 100)) - 1);
@@ -101,7 +104,8 @@ Lists BuildSerially(const Descriptor& d, const Sizes& sizes) {
   std::vector<uint32_t> last_row(sizes.slots);
   const auto add_unit = [&](uint32_t slot, uint32_t rows, uint32_t position) {
     const uint32_t splits = (position + rows + kSplit - 1) / kSplit;
-    lists.units.push_back({slot, static_cast<uint32_t>(lists.rows.size()), rows, position, lists.counts.items, splits});
+    lists.units.push_back(
+        {slot, static_cast<uint32_t>(lists.rows.size()), rows, position, lists.counts.items, splits, 0});
     return splits;
   };
   for (uint32_t s = 0; s < sizes.slots; ++s) {
@@ -110,6 +114,19 @@ Lists BuildSerially(const Descriptor& d, const Sizes& sizes) {
     lists.counts.items += kKvHeads * add_unit(s, 1, slot.position);
     last_row[s] = static_cast<uint32_t>(lists.rows.size());
     lists.rows.push_back({slot.token, s, slot.position, slot.write_block, slot.write_offset, kNoChunkRow});
+  }
+  if (const uint32_t window = d.header.padded_window; window != 0) {
+    for (size_t i = 0, rows = lists.units.size(); i < rows; ++i) {
+      AttentionUnit unit = lists.units[i];
+      unit.padding = unit.position - unit.position % 64 + 64;
+      unit.position = window - 1;
+      unit.item_first = lists.counts.items;
+      unit.splits = 0;
+      for (uint32_t split = unit.padding / kSplit; unit.padding < window && split * kSplit < window; ++split)
+        ++unit.splits;
+      lists.counts.items += kKvHeads * unit.splits;
+      lists.units.push_back(unit);
+    }
   }
   lists.counts.decode_units = static_cast<uint32_t>(lists.units.size());
   const uint32_t unit_rows = std::max(1u, kUnitRows / sizes.group);
@@ -123,11 +140,11 @@ Lists BuildSerially(const Descriptor& d, const Sizes& sizes) {
         lists.counts.items += kKvHeads;
       }
       const uint32_t chunk_row = segment.token_first + i, row = static_cast<uint32_t>(lists.rows.size());
-      last_row[segment.slot] = row;
+      if (i < segment.count - segment.padding) last_row[segment.slot] = row;
       lists.rows.push_back({d.tokens[chunk_row], segment.slot, position,
                             group->physical_start + logical - group->logical_start, position % sizes.block_tokens,
                             chunk_row});
-      if ((segment.flags & KVRM_SEGMENT_PROMPT_LOGPROBS) == 0) continue;
+      if ((segment.flags & KVRM_SEGMENT_PROMPT_LOGPROBS) == 0 || i >= segment.count - segment.padding) continue;
       lists.prompt_rows.push_back({row, chunk_row, d.targets[chunk_row], segment.top_logprobs});
       lists.num_rows = chunk_row + 1;
     }
@@ -157,7 +174,7 @@ void CheckBuild(const Descriptor& d, const Sizes& sizes) {
   Array<kvrm_move> moves(d.moves);
   Array<StepCounts> counts(1);
   Array<Row> rows(max_rows);
-  Array<AttentionUnit> units(max_rows);
+  Array<AttentionUnit> units(max_rows + sizes.slots);
   Array<HeadRow> samples(sizes.slots), prompt_rows(sizes.chunk);
   Array<kvrm_slot_result> slot_results(sizes.slots);
   Array<kvrm_row_result> row_results(sizes.chunk);
@@ -230,6 +247,14 @@ TEST(BuildStepWithMoreSegmentsThanThreads) {
   const Descriptor d(random, sizes);
   CHECK(d.segments.size() > 1024);
   CheckBuild(d, sizes);
+}
+
+TEST(BuildStepPadsTheWindowOfEveryDecodingRow) {
+  Random random(4);
+  for (const uint32_t slots : {1u, 7u, 64u, 1500u}) {
+    const Sizes sizes = {slots, 0, 8, 16, 80, true, true};
+    for (int round = 0; round < 6; ++round) CheckBuild(Descriptor(random, sizes), sizes);
+  }
 }
 
 TEST(BuildStepOfAnIdleStep) {

@@ -193,8 +193,8 @@ void GpuEngine::RunNoop(Entry& entry) {
   for (uint32_t i = 0; i < view.header->num_segments; ++i) {
     const kvrm_segment& segment = view.segments[i];
     if (!(segment.flags & KVRM_SEGMENT_PROMPT_LOGPROBS)) continue;
-    result.header->num_rows = segment.token_first + segment.count;
-    for (uint32_t t = segment.token_first; t < segment.token_first + segment.count; ++t) {
+    result.header->num_rows = segment.token_first + segment.count - segment.padding;
+    for (uint32_t t = segment.token_first; t < result.header->num_rows; ++t) {
       result.rows[t] = {view.targets[t] >= 0 ? KVRM_RESULT_SAMPLED : 0, 0, 0, 0};
     }
   }

@@ -49,7 +49,7 @@ kvrm_status Executor::CheckMemory() const {
   if (needed <= free) return KVRM_OK;
   return Fail(KVRM_OUT_OF_MEMORY,
               "create engine: %.1f MiB needed on the GPU (%u KV blocks of %.3f MiB, %.1f MiB of activations), wanted "
-              "at most the %.1f MiB free of %.1f MiB; lower the KV memory, or slots, context or chunk",
+              "at most the %.1f MiB free of %.1f MiB; lower --kv-memory, or --slots, --max-context or --prefill-chunk",
               double(needed) / kMiB, config_.num_blocks, double(plan_.block_bytes) / kMiB,
               double(plan_.arena_bytes) / kMiB, double(free) / kMiB, double(total) / kMiB);
 }

@@ -143,6 +143,39 @@ TEST(BlocksFullOfNanNextDoorDoNotShow) {
   CHECK(logits[0] == logits[1]);
 }
 
+// Rows of padding and a padded window, over a pool full of NaN.
+TEST(PaddingDoesNotShow) {
+  ModelShape windowed;  // F32
+  windowed.windows = {0, 40, 300};
+  for (const ModelShape& shape : {Bf16Shape(), windowed}) {
+    const TestModel model{shape};
+    kvrm_engine_config config = EngineConfig();
+    config.kv_dtype = shape.dtype;
+    std::vector<std::vector<float>> logits[2];
+    for (int padded = 0; padded < 2; ++padded) {
+      TestEngine engine(model, config);
+      const std::vector<uint8_t> pool(size_t{config.num_blocks} * engine.info.block_bytes, 0xff);
+      CHECK_OK(kvrm_import_blocks(engine.handle, 0, config.num_blocks, pool.data(), uint32_t(pool.size())));
+      const std::vector<uint32_t> blocks = Contiguous(20, 32), others = Contiguous(60, 32);
+      engine.Begin(2);
+      engine.Prefill(1, RandomTokens(50, 100, 9), 0, blocks, true, 0, {}, 0, padded * 14);
+      engine.Step();
+      logits[padded].push_back(engine.Logits(1));
+      for (uint32_t i = 0; i < 2; ++i) {
+        engine.Begin();
+        if (padded) engine.PadWindow(i == 0 ? 64 : 301);
+        engine.Decode(1, -1, 50 + i, blocks, 1 + i);
+        engine.Decode(3, 4, i, others);
+        engine.Step();
+        logits[padded].push_back(engine.Logits(1));
+        logits[padded].push_back(engine.Logits(3));
+      }
+      for (const std::vector<float>& row : logits[padded]) CHECK(std::isfinite(row[0]));
+    }
+    CHECK(logits[0] == logits[1]);
+  }
+}
+
 TEST(TheHostTierKeepsBlocksAndGivesThemBack) {
   const TestModel model{Bf16Shape()};
   kvrm_engine_config config = EngineConfig();
@@ -184,6 +217,9 @@ TEST(CreateRefusesWhatTheDeviceHasNoMemoryFor) {
   CHECK_REFUSED(kvrm_engine_create(model.handle, reinterpret_cast<const uint8_t*>(&config),
                                    reinterpret_cast<uint8_t*>(&info), &engine),
                 KVRM_OUT_OF_MEMORY, "MiB needed on the GPU");
+  for (const char* part : {" MiB free of ", "lower --kv-memory, or --slots"}) {
+    CHECK(LastErrorText().find(part) != std::string::npos);
+  }
 }
 
 }  // namespace

@@ -41,7 +41,11 @@ struct AttentionUnit {
   uint32_t rows;
   uint32_t position;    // of the first row
   uint32_t item_first;  // first work item, see StepCounts::items
-  uint32_t splits;      // of kSplit tokens, over [0, position + rows)
+  uint32_t splits;      // of kSplit tokens, over [0, position + rows); of padding, those that it reaches
+  // Of padding the first token, never 0: the unit is what a decoding row's window is padded with
+  // (kvrm_header.padded_window). Its row is the decoding row's, its position the last token of the window; it
+  // costs what a unit costs and leaves no result.
+  uint32_t padding;
 };
 inline constexpr uint32_t kUnitRows = 64;  // query rows (tokens x G) that a unit of several rows may have
 
@@ -56,7 +60,7 @@ struct HeadRow {
 struct StepCounts {
   uint32_t rows;
   uint32_t units;
-  uint32_t decode_units;  // the first so many units are decoding rows
+  uint32_t decode_units;  // the first so many units are decoding rows, then their padding
   uint32_t items;         // work items of attention: decode: KV x splits each, prefill: KV each
   uint32_t samples;
   uint32_t prompt_rows;

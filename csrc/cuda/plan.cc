@@ -30,7 +30,9 @@ Plan MakePlan(const PlanInput& input) {
   plan.logit_rows = plan.max_chunk == 0 ? c.slots : std::max(c.slots, std::min(kMinLogitRows, plan.max_chunk));
   plan.prompt_passes = DivideUp(plan.max_chunk, plan.logit_rows);
   // A segment is cut every kUnitRows / group rows; its last piece may be short.
-  plan.max_units = c.slots + DivideUp(plan.max_chunk, std::max(1u, kUnitRows / group)) + c.max_segments;
+  // Of a padded step each decoding row has two units, and there are no segments.
+  const uint32_t segment_units = DivideUp(plan.max_chunk, std::max(1u, kUnitRows / group)) + c.max_segments;
+  plan.max_units = c.slots + std::max(c.slots, segment_units);
 
   const uint64_t partial_bytes = uint64_t{group} * (m.head_dim + 2) * sizeof(float);
   plan.split_tokens = kMinSplit;

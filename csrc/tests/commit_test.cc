@@ -34,7 +34,7 @@ void Refused(TestEngine& engine, const char* text, Change change) {
 TEST(TheHeaderIsChecked) {
   TestEngine e(Model(), EngineConfig());
   Refused(e, "header.magic is 1, wanted 1297241675", [](auto& e) { e.header().magic = 1; });
-  Refused(e, "header.abi_version is 9, wanted 2", [](auto& e) { e.header().abi_version = 9; });
+  Refused(e, "header.abi_version is 9, wanted 3", [](auto& e) { e.header().abi_version = 9; });
   Refused(e, "commit step 3: header.step is 2, wanted 3", [](auto& e) { e.header().step -= 1; });
   Refused(e, "header.shape is 3, wanted at most 2", [](auto& e) { e.header().shape = 3; });
   Refused(e, "header.flags is 1", [](auto& e) { e.header().flags = 1; });
@@ -133,6 +133,8 @@ TEST(SegmentsAreChecked) {
   Refused(e, "segments[0].position is 31, wanted 30", [](auto& e) { e.segment(0).position = 31; });
   Refused(e, "segments[0].flags is 2, wanted at most 1", [](auto& e) { e.segment(0).flags = 2; });
   Refused(e, "segments[0].top_logprobs is 21", [](auto& e) { e.segment(0).top_logprobs = 21; });
+  Refused(e, "segments[0].padding is 5, wanted at most 4", [](auto& e) { e.segment(0).padding = 5; });
+  Refused(e, "segments[0].count is 5, wanted 6", [](auto& e) { e.segment(0).padding = 1; });
   Refused(e, "segments[0].reserved1 is 1", [](auto& e) { e.segment(0).reserved1 = 1; });
   Refused(e, "tokens[4].id is 101, wanted within 0..100", [](auto& e) { e.tokens()[4] = 101; });
   Refused(e, "targets[3].id is -2, wanted within -1..100", [](auto& e) {
@@ -145,6 +147,52 @@ TEST(SegmentsAreChecked) {
   e.Prefill(2, {1, 2}, 0, kHigh, false);
   e.segment(1).slot = 1;
   CHECK_REFUSED(e.TryCommit(), KVRM_INVALID_DESCRIPTOR, "segments[1].slot is 1, wanted a slot without another");
+}
+
+// Slot 2 prefills 5 tokens at 30, with padding.
+void FillPadded(TestEngine& engine, uint32_t padding, const std::vector<uint32_t>& blocks = kHigh) {
+  engine.Begin(1);
+  engine.Decode(0, 5, 20, kLow);
+  engine.Prefill(2, {1, 2, 3, 4, 5}, 30, blocks, true, 0, {}, 0, padding);
+}
+
+TEST(PaddingOfASegmentIsChecked) {
+  TestEngine e(Model(), EngineConfig());
+  FillPadded(e, 27);
+  e.Step();
+  CHECK_EQ(e.result().rows, 33u);  // the padding counts: it was computed
+  // Into the block of another slot; one block too few; beyond the context.
+  FillPadded(e, 14, {40, 41, 42, 1});
+  CHECK_REFUSED(e.TryCommit(), KVRM_INVALID_DESCRIPTOR, "slots[2].write_block is 1, wanted a block that nothing else");
+  FillPadded(e, 14);
+  e.group(1).count -= 1;
+  CHECK_REFUSED(e.TryCommit(), KVRM_INVALID_DESCRIPTOR, "segments[0].padding is 14, wanted at most 13 (what its slot");
+  e.Begin(2);
+  e.Prefill(2, TokenRange(0, 20), 700, Contiguous(40, 48), false, 0, {}, 0, 49);
+  CHECK_REFUSED(e.TryCommit(), KVRM_INVALID_DESCRIPTOR, "segments[0].padding is 49, wanted at most 48 (max_context");
+}
+
+TEST(APaddedWindowIsChecked) {
+  TestEngine e(Model(), EngineConfig());
+  const auto fill = [&] {
+    e.Begin();
+    e.PadWindow(64);
+    e.Decode(0, 5, 20, kLow);
+    e.Decode(2, 5, 63, kHigh);
+  };
+  fill();
+  e.Step();
+  fill();
+  e.header().padded_window = 63;
+  CHECK_REFUSED(e.TryCommit(), KVRM_INVALID_DESCRIPTOR, "slots[2].kv_len is 64, wanted at most 63 (padded_window");
+  fill();
+  e.header().padded_window = 65;
+  CHECK_REFUSED(e.TryCommit(), KVRM_INVALID_DESCRIPTOR,
+                "slots[0].group_count is 4, wanted 5 (logical blocks up to the one of padded_window - 1");
+  fill();
+  e.header().padded_window = 769;
+  CHECK_REFUSED(e.TryCommit(), KVRM_INVALID_DESCRIPTOR, "header.padded_window is 769, wanted at most 768");
+  Refused(e, "header.num_segments is 1, wanted 0 (with padded_window", [](auto& e) { e.header().padded_window = 64; });
 }
 
 TEST(MovesAreChecked) {

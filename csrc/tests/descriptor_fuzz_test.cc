@@ -60,6 +60,7 @@ class Steps {
   void Fill(TestEngine& engine) {
     const uint32_t shape = random_() % 3;
     engine.Begin(shape);
+    if (shape == 0 && random_() % 2) engine.PadWindow(100 + random_() % 29);
     FillMasks(engine);
     const uint32_t room = shape == 0 ? 0 : shape == 1 ? 32 : 128;
     std::vector<uint32_t> free = Contiguous(0, engine.config.num_blocks - 6);
@@ -83,8 +84,11 @@ class Steps {
           break;
         case 1:
           if (left == 0) break;
-          engine.Prefill(slot, RandomTokens(1 + random_() % std::min(left, 28u), 37, random_()), position, blocks,
-                         random_() % 2, 0, sampling);
+          {
+            const std::vector<int32_t> tokens = RandomTokens(1 + random_() % std::min(left, 20u), 37, random_());
+            const uint32_t padding = std::min(uint32_t(random_() % 9), left - uint32_t(tokens.size()));
+            engine.Prefill(slot, tokens, position, blocks, random_() % 2, 0, sampling, 0, padding);
+          }
           if (random_() % 2) {
             kvrm_segment& segment = engine.segment(engine.header().num_segments - 1);
             segment.flags = KVRM_SEGMENT_PROMPT_LOGPROBS;

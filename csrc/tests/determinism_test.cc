@@ -48,6 +48,8 @@ struct Surroundings {
   bool fragmented = false;
   bool moves = false;  // its blocks are relocated now and then
   bool token_last = false;
+  bool padded = false;      // as mode static-padded: buckets of 128 tokens, over a pool full of NaN
+  bool poisoned = false;    // NaN in every block and in all of a descriptor that is not used
   bool adjust = false;      // penalties, biases and every third token a mask
   uint32_t preempt_at = 0;  // after so many tokens it starts again in another slot; 0: never
 };
@@ -90,7 +92,7 @@ void SendState(TestEngine& engine, uint32_t slot, const std::vector<int32_t>& pr
 void AddOthers(TestEngine& engine, const Surroundings& s, uint32_t step, std::vector<uint32_t>& lengths) {
   for (uint32_t other = 0; other < s.others; ++other) {
     const uint32_t index = (s.slot + 1 + other) % engine.config.slots;
-    const std::vector<uint32_t> blocks = Contiguous(48 + 16 * other, 16);
+    const std::vector<uint32_t> blocks = Contiguous(48 + 16 * other, s.padded ? 24 : 16);
     uint32_t& length = lengths[other];
     if (length > 200) length = 0;
     const bool room =
@@ -122,6 +124,21 @@ void Relocate(TestEngine& engine, std::vector<uint32_t>& blocks, uint32_t step) 
   }
 }
 
+// All bits set behind what the step uses of each section.
+void PoisonTails(TestEngine& engine) {
+  const kvrm_header& header = engine.header();
+  const auto poison = [](auto* first, uint32_t used, uint32_t capacity) {
+    std::memset(static_cast<void*>(first + used), 0xff, (capacity - used) * sizeof(*first));
+  };
+  poison(&engine.segment(0), header.num_segments, engine.config.max_segments);
+  poison(engine.tokens(), header.num_tokens, engine.config.chunk1);
+  poison(engine.targets(), header.num_tokens, engine.config.chunk1);
+  poison(&engine.group(0), header.num_groups, engine.config.max_groups);
+  poison(&engine.move(0), header.num_moves, engine.config.max_moves);
+  poison(&engine.edit(0), header.num_edits, engine.config.max_edits);
+  poison(engine.mask(0), header.num_masks * engine.info.mask_words, engine.config.mask_rows * engine.info.mask_words);
+}
+
 // One request in one engine.
 class Request {
  public:
@@ -133,6 +150,10 @@ class Request {
         tokens_(RandomTokens(kPrompt, 101, 17)) {}
 
   Trace Run() {
+    if (s_.padded || s_.poisoned) {
+      const std::vector<uint8_t> nan(size_t{engine_.config.num_blocks} * engine_.info.block_bytes, 0xff);
+      CHECK_OK(kvrm_import_blocks(engine_.handle, 0, engine_.config.num_blocks, nan.data(), uint32_t(nan.size())));
+    }
     Prefill();
     for (uint32_t i = 1; i < kDecode; ++i) {
       if (i == s_.preempt_at) {
@@ -140,7 +161,8 @@ class Request {
         Prefill();
         continue;
       }
-      Begin(i % 3 == 0 && s_.others > 0 ? 1 : 0);
+      Begin(i % 3 == 0 && s_.others > 0 && !s_.padded ? 1 : 0);
+      if (s_.padded) engine_.PadWindow((kPrompt + i + 127) / 128 * 128 - (i == kDecode - 1 ? 37 : 0));
       Sampling sampling = RequestSampling(s_);
       if (s_.adjust) sampling.mask = RequestMask(engine_, i);
       engine_.Decode(s_.slot, s_.token_last ? -1 : trace_.tokens.back(), kPrompt + i - 1, blocks_, i, sampling);
@@ -165,14 +187,15 @@ class Request {
     const uint32_t all = uint32_t(tokens_.size()), counter = uint32_t(trace_.tokens.size());
     for (uint32_t length = 0; length < all;) {
       const uint32_t count = std::min(s_.chunk, all - length);
-      Begin(count <= 32 ? 1 : 2);
+      const uint32_t padding = s_.padded ? std::min(s_.chunk, kPrompt + 84 - length) - count : 0;
+      Begin(count + padding <= 32 ? 1 : 2);
       Sampling sampling = RequestSampling(s_);
       if (s_.adjust && length == 0) {
         SendState(engine_, s_.slot, {tokens_.begin(), tokens_.begin() + kPrompt}, trace_.tokens);
       }
       if (s_.adjust && length + count == all) sampling.mask = RequestMask(engine_, counter);
       engine_.Prefill(s_.slot, {tokens_.begin() + length, tokens_.begin() + length + count}, length, blocks_,
-                      length + count == all, counter, sampling);
+                      length + count == all, counter, sampling, 0, padding);
       Step();
       length += count;
     }
@@ -185,6 +208,7 @@ class Request {
   }
   void Step() {
     AddOthers(engine_, s_, step_++, lengths_);
+    if (s_.poisoned) PoisonTails(engine_);
     engine_.Step();
   }
   void Take() {
@@ -270,6 +294,20 @@ TEST(ThreadsGiveTheSameBitsOnALargerModel) {
 }
 
 TEST(TokenLastGivesTheSameBits) { CheckSame(Run({.token_last = true}), Plain()); }
+
+TEST(WhatIsNotUsedDoesNotShow) {
+  CheckSame(Run({.poisoned = true}), Plain());
+  CheckSame(Run({.chunk = 20, .threads = 2, .others = 2, .fragmented = true, .moves = true, .poisoned = true}),
+            Plain());
+}
+
+// Rows of padding, and attention over whole windows whose unused tokens are NaN.
+TEST(PaddingGivesTheSameBits) {
+  CheckSame(Run({.padded = true}), Plain());
+  CheckSame(Run({.chunk = 100, .threads = 2, .fragmented = true, .padded = true}), Plain());
+  CheckSame(Run({.slot = 2, .chunk = 70, .others = 2, .token_last = true, .padded = true}), Plain());
+  CheckSame(Run({.padded = true, .adjust = true, .preempt_at = 13}), Run({.adjust = true}));
+}
 
 TEST(AdjustedTokensAreTheSame) {
   const Trace adjusted = Run({.adjust = true});

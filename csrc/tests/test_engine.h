@@ -85,6 +85,9 @@ class TestEngine {
     header().shape = shape;
   }
 
+  // The decoding slots that follow attend over so many tokens, for which their blocks suffice.
+  void PadWindow(uint32_t tokens) { header().padded_window = tokens; }
+
   // token -1: the slot's last sample. blocks: physical block of each logical one; groups start at the
   // logical block `from`.
   void Decode(uint32_t index, int32_t token, uint32_t position, const std::vector<uint32_t>& blocks,
@@ -98,16 +101,17 @@ class TestEngine {
   }
 
   void Prefill(uint32_t index, const std::vector<int32_t>& ids, uint32_t position, const std::vector<uint32_t>& blocks,
-               bool sample, uint32_t counter = 0, const Sampling& sampling = {}, uint32_t from = 0) {
+               bool sample, uint32_t counter = 0, const Sampling& sampling = {}, uint32_t from = 0,
+               uint32_t padding = 0) {
     kvrm_slot& s = slot(index);
     s.flags = KVRM_SLOT_PREFILL | (sample ? KVRM_SLOT_SAMPLE : 0);
-    Place(index, position, position + uint32_t(ids.size()), blocks, from);
+    Place(index, position, position + uint32_t(ids.size()), blocks, from, padding);
     if (sample) SetSampling(s, sampling, counter);
     kvrm_segment& g = segment(header().num_segments++);
-    g = {index, header().num_tokens, uint32_t(ids.size()), position, 0, 0, 0, 0};
+    g = {index, header().num_tokens, uint32_t(ids.size()) + padding, position, 0, 0, padding, 0};
     std::copy(ids.begin(), ids.end(), tokens() + header().num_tokens);
-    std::fill_n(targets() + header().num_tokens, ids.size(), -1);
-    header().num_tokens += uint32_t(ids.size());
+    std::fill_n(targets() + header().num_tokens, g.count, -1);
+    header().num_tokens += g.count;
   }
 
   void Move(uint32_t from, uint32_t to, uint32_t count, uint32_t from_tier = KVRM_TIER_POOL,
@@ -177,14 +181,16 @@ class TestEngine {
     return reinterpret_cast<const T*>(result_bytes() + offset);
   }
 
-  void Place(uint32_t index, uint32_t position, uint32_t kv_len, const std::vector<uint32_t>& blocks, uint32_t from) {
+  void Place(uint32_t index, uint32_t position, uint32_t kv_len, const std::vector<uint32_t>& blocks, uint32_t from,
+             uint32_t padding = 0) {
     kvrm_slot& s = slot(index);
     s.position = position;
     s.kv_len = kv_len;
     s.write_block = blocks.at(position / config.block_tokens);
     s.write_offset = position % config.block_tokens;
     s.group_first = header().num_groups;
-    for (uint32_t l = from; l * config.block_tokens < kv_len; ++l) {
+    const uint32_t reach = std::max(kv_len + padding, header().padded_window);
+    for (uint32_t l = from; l * config.block_tokens < reach; ++l) {
       kvrm_group* last = s.group_count == 0 ? nullptr : &group(header().num_groups - 1);
       if (last && last->physical_start + last->count == blocks.at(l)) {
         ++last->count;

@@ -5,7 +5,7 @@
  */
 
 export { BlockMap, GROUP_WORDS } from "./block_map.ts";
-export { MOVE_BUDGET_BLOCKS, type PagerOptions } from "./options.ts";
+export { MOVE_BUDGET_BLOCKS, type PagerOptions, reservesSlots } from "./options.ts";
 export { Owner } from "./owners.ts";
 export { BlockPager } from "./pager.ts";
 export { PagerStats } from "./stats.ts";

@@ -9,9 +9,14 @@ import type { KvMode } from "../types.ts";
 /** Blocks that staging may move in a step, unless said otherwise. */
 export const MOVE_BUDGET_BLOCKS = 8;
 
+/** Whether each slot has a contiguous reservation of the longest sequence, of which nothing is shared. */
+export function reservesSlots(mode: KvMode): boolean {
+  return mode === "static" || mode === "static-padded";
+}
+
 /** Sizes and switches of a BlockPager. A block holds its tokens' K and V of all layers. */
 export interface PagerOptions {
-  /** Blocks in the pool. In static mode at least slots × maxBlocksPerSequence. */
+  /** Blocks in the pool. In the static modes at least slots × maxBlocksPerSequence. */
   numBlocks: number;
   /** Tokens of a block. */
   blockTokens: number;
@@ -21,7 +26,7 @@ export interface PagerOptions {
   maxBlocksPerSequence: number;
   /** G: transfer groups of a slot at most, in kv-rm mode. */
   maxGroupsPerSlot: number;
-  /** Keep the blocks of ended sequences findable by content. Not in static mode. */
+  /** Keep the blocks of ended sequences findable by content. Not in the static modes. */
   prefixCache: boolean;
   /** Blocks set aside, softly, behind a short sequence; a quarter of a long one. 0: none. Default 4. kv-rm mode only. */
   reserveBlocks?: number;

@@ -8,12 +8,11 @@
  * @module
  */
 
-import type { KvMode } from "../types.ts";
 import { BlockMap } from "./block_map.ts";
 import { BlockPool } from "./block_pool.ts";
 import { FreeRuns } from "./free_runs.ts";
 import { FreeStack } from "./free_stack.ts";
-import { MOVE_BUDGET_BLOCKS, type PagerOptions } from "./options.ts";
+import { MOVE_BUDGET_BLOCKS, type PagerOptions, reservesSlots } from "./options.ts";
 import { writeOwners } from "./owners.ts";
 import { ExtentPlacement, PagedPlacement, type Placement } from "./placement.ts";
 import { PrefixCache } from "./prefix_cache.ts";
@@ -24,7 +23,8 @@ import { MoveList, Stager } from "./transport.ts";
 export class BlockPager {
   readonly stats = new PagerStats();
   readonly #blockTokens: number;
-  readonly #mode: KvMode;
+  /** Each slot has a reservation of its own. */
+  readonly #reserved: boolean;
   readonly #maxBlocks: number;
   readonly #maxGroups: number;
   readonly #moveBudget: number;
@@ -41,21 +41,22 @@ export class BlockPager {
 
   constructor(options: PagerOptions) {
     const { numBlocks, blockTokens, mode, slots, maxBlocksPerSequence, maxGroupsPerSlot } = options;
-    if (mode === "static" && numBlocks < slots * maxBlocksPerSequence) {
+    const isStatic = reservesSlots(mode);
+    if (isStatic && numBlocks < slots * maxBlocksPerSequence) {
       throw new RangeError(
         `Cannot reserve ${maxBlocksPerSequence} blocks for each of ${slots} slots: ` +
           `the pool has ${numBlocks}, wanted ${slots * maxBlocksPerSequence}`,
       );
     }
     const isExtents = mode === "kv-rm";
-    this.#mode = mode;
+    this.#reserved = isStatic;
     this.#blockTokens = blockTokens;
     this.#maxBlocks = maxBlocksPerSequence;
     this.#maxGroups = isExtents ? maxGroupsPerSlot : Infinity;
     this.#moveBudget = options.moveBudgetBlocks ?? MOVE_BUDGET_BLOCKS;
 
     // A remap needs two extents more for a moment, until neighbours are merged.
-    const extents = isExtents ? maxGroupsPerSlot + 2 : mode === "static" ? 1 : maxBlocksPerSequence;
+    const extents = isExtents ? maxGroupsPerSlot + 2 : isStatic ? 1 : maxBlocksPerSequence;
     for (let slot = 0; slot < slots; slot++) {
       this.#maps.push(new BlockMap(slot, extents, mode !== "paged", this.stats));
     }
@@ -80,7 +81,7 @@ export class BlockPager {
     }
     // Half of the groups at most for a prefix that others placed; the rest is for the sequence's own.
     const maxPrefixExtents = isExtents ? maxGroupsPerSlot >>> 1 : maxBlocksPerSequence;
-    this.#prefix = options.prefixCache && mode !== "static"
+    this.#prefix = options.prefixCache && !isStatic
       ? new PrefixCache(this.#pool, maxBlocksPerSequence, maxPrefixExtents)
       : null;
     this.#pool.free.release(0, numBlocks);
@@ -97,7 +98,7 @@ export class BlockPager {
    * static mode: whether a slot is free.
    */
   canAdmit(tokens: Int32Array, count: number, reuse: boolean): boolean {
-    if (this.#mode === "static") return this.stats.sequences < this.#maps.length;
+    if (this.#reserved) return this.stats.sequences < this.#maps.length;
     const need = this.#blocksFor(count);
     const available = this.#placement.available() - this.stats.sequences;
     if (need <= available) return true;
@@ -116,7 +117,7 @@ export class BlockPager {
   open(slot: number, tokens: Int32Array, count: number, reuse: boolean): BlockMap | null {
     const map = this.#freeMap(slot);
     const need = this.#blocksFor(count);
-    if (this.#mode === "static") return this.#openStatic(map, need);
+    if (this.#reserved) return this.#openStatic(map, need);
     const prefix = reuse ? this.#prefix : null;
     const matched = prefix === null ? 0 : prefix.match(tokens, count);
     prefix?.retain(map); // first, so that nobody evicts them
@@ -147,7 +148,7 @@ export class BlockPager {
   ensure(map: BlockMap, tokenCount: number, writeFrom: number): boolean {
     const blocks = this.#blocksFor(tokenCount);
     const more = blocks - map.blockCount;
-    if (this.#mode === "static") {
+    if (this.#reserved) {
       if (more > 0) this.#growStatic(map, more);
       return true;
     }
@@ -170,7 +171,7 @@ export class BlockPager {
   fork(map: BlockMap, slot: number, tokenCount: number): BlockMap | null {
     const child = this.#freeMap(slot);
     const blocks = Math.min(this.#blocksFor(tokenCount), map.blockCount);
-    if (this.#mode === "static" || blocks <= map.firstBlock) return null;
+    if (this.#reserved || blocks <= map.firstBlock) return null;
     child.copyFrom(map, blocks);
     if (child.extentCount >= this.#maxGroups) {
       child.reset();
@@ -194,7 +195,7 @@ export class BlockPager {
   /** Lets go of blocks wholly before token `from`: no step planned from now on reads them. */
   releaseBefore(map: BlockMap, from: number): void {
     const first = Math.min(Math.floor(from / this.#blockTokens), map.blockCount - 1);
-    if (first <= map.firstBlock || this.#mode === "static") return;
+    if (first <= map.firstBlock || this.#reserved) return;
     for (let b = first - 1; b >= map.firstBlock; b--) this.#pool.release(map.physical(b), this.#step);
     map.trimFront(first);
     this.#countFree();
@@ -206,7 +207,7 @@ export class BlockPager {
    */
   close(map: BlockMap, lastStep: number): void {
     this.stats.sequences--;
-    if (this.#mode === "static") return this.#closeStatic(map);
+    if (this.#reserved) return this.#closeStatic(map);
     this.#placement.dropReserve(map);
     const parent = this.#prefix === null ? -1 : this.#prefix.withdrawOrphans(map);
     // The last block first, so that children are evicted before their parents.
@@ -250,12 +251,12 @@ export class BlockPager {
 
   /** Writes whose each block is, as {@link Owner} says. O(numBlocks). */
   writeOwners(owners: Uint16Array): void {
-    writeOwners(owners, this.#maps, this.#mode === "static" ? null : this.#pool, this.#maxBlocks);
+    writeOwners(owners, this.#maps, this.#reserved ? null : this.#pool, this.#maxBlocks);
   }
 
   /** Throws if an invariant is broken: a block owned twice or by nobody, a wrong count. O(numBlocks). */
   checkInvariants(): void {
-    if (this.#mode === "static") return;
+    if (this.#reserved) return;
     const readers = new Int32Array(this.stats.total);
     let reserved = 0;
     for (const map of this.#maps) {
@@ -364,6 +365,6 @@ export class BlockPager {
   }
 
   #countFree(): void {
-    if (this.#mode !== "static") this.stats.free = this.#pool.free.free;
+    if (!this.#reserved) this.stats.free = this.#pool.free.free;
   }
 }

@@ -58,7 +58,7 @@ const refusals: [line: string, parts: string[]][] = [
   ["--no-slots", ["unknown flag --no-slots"]],
   ["--slots many", ['--slots is "many"', "an integer from 1 to 256"]],
   ["--slots 0", ['--slots is "0"', "an integer from 1 to 256"]],
-  ["--kv-mode fast", ['--kv-mode is "fast"', "kv-rm, static or paged"]],
+  ["--kv-mode fast", ['--kv-mode is "fast"', "kv-rm, static, static-padded or paged"]],
   ["--block-tokens 33", ['--block-tokens is "33"', "16, 32 or 64"]],
   ["--kv-memory 2G", ['--kv-memory is "2G"', "a size such as 512MiB"]],
   ["--slots", ["--slots needs a value: an integer from 1 to 256"]],
@@ -67,6 +67,7 @@ const refusals: [line: string, parts: string[]][] = [
   ["--port 1 --port 2", ["--port is given twice", '"1"', '"2"']],
   ["--prefix-cache --no-prefix-cache", ["contradict each other"]],
   ["--kv-mode static --prefix-cache", ["--prefix-cache", "--kv-mode static"]],
+  ["--kv-mode static-padded --prefix-cache", ["--prefix-cache", "--kv-mode static-padded"]],
   ["--mixed-chunk 512", ["--mixed-chunk is 512", "at most --prefill-chunk, 256"]],
   ["models/tiny", ['unexpected argument "models/tiny"']],
 ];

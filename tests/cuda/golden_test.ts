@@ -64,7 +64,9 @@ Deno.test({
       prompt_ids: number[];
       greedy_ids: number[];
     }[];
-    for (const kvMode of emulated ? ["kv-rm"] as const : ["kv-rm", "static", "paged"] as const) {
+    for (
+      const kvMode of emulated ? ["kv-rm"] as const : ["kv-rm", "static", "static-padded", "paged"] as const
+    ) {
       using on = new Bench(tables, dtype, {
         kvMode,
         slots: 4,

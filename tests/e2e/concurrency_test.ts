@@ -4,7 +4,7 @@ import { atRest, CANNOT_RUN, promptOf, readEvents, startService } from "./servic
 
 const REQUESTS = 32;
 
-for (const kvMode of ["kv-rm", "static", "paged"] satisfies KvMode[]) {
+for (const kvMode of ["kv-rm", "static", "static-padded", "paged"] satisfies KvMode[]) {
   Deno.test(`createApp() gives each of 32 requests on 3 slots what it gives it alone, kvMode ${kvMode}`, {
     ignore: CANNOT_RUN,
   }, async () => {

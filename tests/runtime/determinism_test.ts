@@ -1,4 +1,5 @@
 import { assertEquals } from "@std/assert";
+import { reservesSlots } from "../../runtime/kv/mod.ts";
 import { loadModelTables } from "../../runtime/model/tables.ts";
 import { assertSame, checkDeterminism } from "../determinism.ts";
 import { FIXTURES } from "../golden.ts";
@@ -15,7 +16,7 @@ for (const name of ["llama3", "mistral", "qwen3", "llama-bf16"]) {
 Deno.test("EngineLoop gives choices that share a prompt the bits they get alone", async () => {
   const model = await loadModelTables(`${FIXTURES}/models/llama3`);
   const prompt = Array.from({ length: 45 }, (_, i) => (i * 11 + 5) % VOCAB);
-  for (const kvMode of ["kv-rm", "paged", "static"] as const) {
+  for (const kvMode of ["kv-rm", "paged", "static", "static-padded"] as const) {
     using on = new Bench(model.tables, model.dtype, { kvMode, slots: 6, blockTokens: 16, maxContext: 256 });
     const wanted = [0, 1, 2, 3].map((seedLo) => on.run(prompt, 40, { temperature: 1, seedLo }));
     on.host.pager.dropCache();
@@ -26,12 +27,12 @@ Deno.test("EngineLoop gives choices that share a prompt the bits they get alone"
     [parent, ...children].forEach((sequence, i) => {
       assertSame(on.sink.of(sequence.id), wanted[i]!, `${kvMode}: choice ${i}`);
     });
-    if (kvMode !== "static") assertEquals(on.sink.of(children[0]!.id).cachedTokens, prompt.length - 1);
+    if (!reservesSlots(kvMode)) assertEquals(on.sink.of(children[0]!.id).cachedTokens, prompt.length - 1);
     on.host.pager.checkInvariants();
   }
 });
 
-Deno.test("EngineLoop scores a prompt the same at any chunk size", async () => {
+Deno.test("EngineLoop scores a prompt the same at any chunk size, and padded", async () => {
   const model = await loadModelTables(`${FIXTURES}/models/qwen3`);
   const prompt = Array.from({ length: 75 }, (_, i) => (i * 13 + 1) % VOCAB);
   using on = new Bench(model.tables, model.dtype, { slots: 2, blockTokens: 16, maxContext: 256 });
@@ -44,4 +45,11 @@ Deno.test("EngineLoop scores a prompt the same at any chunk size", async () => {
   }
   on.host.scheduler.chunkLimit = 128;
   assertEquals(on.run(prompt, 0, { promptLogprobs: 1 }).promptLogprobs, wanted, "no tokens wanted");
+  using padded = new Bench(model.tables, model.dtype, {
+    kvMode: "static-padded",
+    slots: 2,
+    blockTokens: 16,
+    maxContext: 200,
+  });
+  assertEquals(padded.run(prompt, 4, { promptLogprobs: 3 }).promptLogprobs, wanted, "padded");
 });

@@ -63,13 +63,14 @@ Deno.test("fitToMemory() leaves a pool alone that fits, or whose size was asked 
 });
 
 Deno.test("fitToMemory() takes at most 85 % of what is free, first from the pool, then from the context", () => {
-  for (const kvMode of ["kv-rm", "paged", "static"] as const) {
+  for (const kvMode of ["kv-rm", "paged", "static", "static-padded"] as const) {
     const sizes = sizesOf({ slots: 2, kvMode });
     for (const blocks of [1, 10, 127, 128, 200, 255]) {
-      if (kvMode === "static" && blocks < 2) continue;
+      const isStatic = kvMode.startsWith("static");
+      if (isStatic && blocks < 2) continue;
       const free = Math.ceil(blocks * BLOCK / 0.85);
       const { native, pager, maxContext } = fitToMemory(sizes, free);
-      const context = kvMode === "static" ? Math.floor(blocks / 2) * 32 : Math.min(4096, blocks * 32);
+      const context = isStatic ? Math.floor(blocks / 2) * 32 : Math.min(4096, blocks * 32);
       assertEquals([native.maxContext, maxContext], [context, context]);
       assert(native.numBlocks * BLOCK <= free * 0.85);
       assertEquals(native.numBlocks, blocks);
@@ -77,6 +78,16 @@ Deno.test("fitToMemory() takes at most 85 % of what is free, first from the pool
       assertEquals(native.maxGroups, kvMode === "paged" ? 2 * context / 32 : 16);
     }
   }
+});
+
+Deno.test("engineSizes() gives mode static-padded a shape for the longest length buckets", () => {
+  const { native, scheduler } = sizesOf({ kvMode: "static-padded", slots: 2, maxContext: 3000 });
+  assertEquals(native.chunks, [64, 128, 256, 512, 1024, 2048, 3000]);
+  assertEquals([scheduler.chunks, scheduler.padded], [native.chunks, 3000]);
+  assertEquals(sizesOf({ kvMode: "static", slots: 2 }).scheduler.padded, 0);
+  const long = { ...tables, config: { ...tables.config, maxPosition: 2 ** 20 } };
+  const { maxContext } = engineSizes({ model: "", kvMode: "static-padded", slots: 2 }, long, "bf16", true);
+  assertEquals(maxContext, 65536);
 });
 
 Deno.test("fitToMemory() says when the asked context cannot be had", () => {

@@ -1,4 +1,5 @@
 import { assert, assertEquals } from "@std/assert";
+import { HEADER, SEGMENT } from "../../ffi/mod.ts";
 import { randomModel } from "../../runtime/model/folder.ts";
 import type { EngineOptions } from "../../runtime/options.ts";
 import { State } from "../../runtime/sequence.ts";
@@ -48,6 +49,42 @@ Deno.test("Scheduler packs several prompts into one chunk", () => {
   on.host.loop.turn(1_000_000);
   assertEquals(on.host.loop.stats.promptTokens, 240);
   on.drain();
+});
+
+Deno.test("Scheduler takes padded prompts one by one, whole, while those who decode wait", () => {
+  using on = bench({ slots: 4, kvMode: "static-padded", maxContext: 300 });
+  const { loop, descriptor } = on.host;
+  const steps: number[][] = [];
+  const { engine } = on.host;
+  const commit = engine.commit.bind(engine);
+  engine.commit = (bytes) => {
+    const { words } = descriptor;
+    const segment = engine.info.segments_offset / 4;
+    steps.push([
+      words[HEADER.num_decode]!,
+      words[HEADER.padded_window]!,
+      words[segment + SEGMENT.count]!,
+      words[segment + SEGMENT.padding]!,
+    ]);
+    commit(bytes);
+  };
+  const sequences = [prompt(40), prompt(130, 1), prompt(1), prompt(290, 2)].map((tokens, i) =>
+    on.sequence(tokens, i === 1 ? 3 : 2)
+  );
+  for (const sequence of sequences) loop.submit(sequence);
+  on.drain();
+  assertEquals(steps, [
+    [0, 0, 64, 24],
+    [0, 0, 256, 126],
+    [0, 0, 300, 10],
+    [4, 300, 0, 0], // the third prompt is one token, and decodes at once
+    [2, 256, 0, 0],
+  ]);
+  assertEquals(loop.stats.promptTokens, 40 + 130 + 290);
+  for (const sequence of sequences) {
+    assertEquals(on.sink.of(sequence.id).tokens.length, sequence.maxTokens);
+  }
+  assertEquals(on.host.scheduler.preemptions, 0);
 });
 
 Deno.test("Scheduler admits by priority, then by arrival", () => {
