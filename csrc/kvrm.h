@@ -53,14 +53,21 @@ typedef enum kvrm_dtype {
   KVRM_F16 = 1,
   KVRM_BF16 = 2,
   KVRM_F8_E4M3 = 3,  // of KV only, where the backend has it
+  // GGUF's block formats, of matrices: a row is blocks of 32 or 256 numbers, each with its scales. What a block's
+  // bytes mean is in common/block_format.h.
+  KVRM_Q8_0 = 4,  // 34 bytes for 32
+  KVRM_Q4_0 = 5,  // 18 bytes for 32
+  KVRM_Q4_K = 6,  // 144 bytes for 256
+  KVRM_Q5_K = 7,  // 176 bytes for 256
+  KVRM_Q6_K = 8,  // 210 bytes for 256
 } kvrm_dtype;
 
 // What the matrices of the layers and the head become when they are loaded; activations keep their type.
 typedef enum kvrm_quantize {
   KVRM_QUANTIZE_NONE = 0,
-  KVRM_QUANTIZE_FP8 = 1,   // e4m3, one scale for each row
-  KVRM_QUANTIZE_INT8 = 2,  // one scale for each row
-  KVRM_QUANTIZE_INT4 = 3,  // one scale for each 128 of a row
+  KVRM_QUANTIZE_FP8 = 1,   // on a GPU: e4m3, one scale for each row
+  KVRM_QUANTIZE_INT8 = 2,  // on a GPU: one scale for each row; on the CPU: KVRM_Q8_0
+  KVRM_QUANTIZE_INT4 = 3,  // on a GPU: one scale for each 128 of a row; on the CPU: KVRM_Q4_0
 } kvrm_quantize;
 
 // ---------------------------------------------------------------------------------------------
@@ -91,7 +98,9 @@ typedef enum kvrm_role {
 // The records below are X-macros, so that the structs, the text of kvrm_layout() and the range
 // checks cannot drift apart. F(type, name): type is u32, i32 or f32.
 
-// One transformer of the Llama family: pre-norm, RoPE (rotate-half), GQA, SwiGLU.
+// One transformer of the Llama family: pre-norm, RoPE, GQA, SwiGLU. RoPE turns the pairs (i, i + head_dim / 2) of a
+// head's numbers, or with rope_interleaved, as GGUF files of the llama architecture have the rows of Q and K (and
+// their biases and norms), the pairs (2 i, 2 i + 1).
 #define KVRM_MODEL_CONFIG_FIELDS(F)                                                             \
   F(u32, abi_version)                                                                           \
   F(u32, hidden)                                                                                \
@@ -106,7 +115,8 @@ typedef enum kvrm_role {
   F(f32, attention_scale) /* usually 1/sqrt(head_dim) */                                        \
   F(u32, random_seed)     /* for tensors without a file */                                      \
   F(u32, quantize)        /* kvrm_quantize */                                                   \
-  F(u32, device)          /* ordinal of the GPU; 0 on the CPU */
+  F(u32, device)          /* ordinal of the GPU; 0 on the CPU */                              \
+  F(u32, rope_interleaved) /* 0 or 1 */
 
 // One tensor. Row-major [rows, cols]; a vector is [n, 1]. file indexes the list of paths;
 // KVRM_NO_FILE asks the library to make the tensor up (normal, std 0.02; norms 1): for benchmarks.

@@ -21,6 +21,11 @@ export const KVRM = {
   F16: 1,
   BF16: 2,
   F8_E4M3: 3,
+  Q8_0: 4,
+  Q4_0: 5,
+  Q4_K: 6,
+  Q5_K: 7,
+  Q6_K: 8,
   QUANTIZE_NONE: 0,
   QUANTIZE_FP8: 1,
   QUANTIZE_INT8: 2,
@@ -90,6 +95,7 @@ export const MODEL_CONFIG = record("model_config", [
   "u32 random_seed",
   "u32 quantize",
   "u32 device",
+  "u32 rope_interleaved",
 ]);
 
 /** kvrm_tensor, in words. */

@@ -22,8 +22,8 @@ export interface NativeTensor {
   /** kvrm_role */
   role: number;
   layer: number;
-  /** kvrm_dtype */
-  dtype: 0 | 1 | 2;
+  /** kvrm_dtype: F32, F16, BF16, or of a matrix a block format of GGUF. */
+  dtype: 0 | 1 | 2 | 4 | 5 | 6 | 7 | 8;
   /** Index into the list of files, or KVRM.NO_FILE for random values. */
   file: number;
   /** Bytes from the start of the file, below 2^53. */
@@ -46,6 +46,8 @@ export interface NativeModelTables {
     maxPosition: number;
     rmsEps: number;
     attentionScale: number;
+    /** RoPE turns neighbours, as GGUF files of the llama architecture have Q and K. Default: halves of a head. */
+    ropeInterleaved?: boolean;
   };
   tensors: NativeTensor[];
   /** Absolute paths. */
@@ -149,6 +151,7 @@ export class NativeLibrary implements Disposable {
     setU32(MODEL_CONFIG.random_seed, options.seed ?? 1);
     setU32(MODEL_CONFIG.quantize, options.quantize ?? KVRM.QUANTIZE_NONE);
     setU32(MODEL_CONFIG.device, options.device ?? 0);
+    setU32(MODEL_CONFIG.rope_interleaved, shape.ropeInterleaved ? 1 : 0);
 
     const tensors = new Uint32Array(tables.tensors.length * TENSOR.words);
     tables.tensors.forEach((tensor, i) => {

@@ -36,6 +36,12 @@ struct Name {
   }
 };
 
+// What RoPE turns.
+constexpr bool IsRotated(uint32_t role) {
+  return role == KVRM_Q || role == KVRM_K || role == KVRM_Q_BIAS || role == KVRM_K_BIAS || role == KVRM_Q_NORM ||
+         role == KVRM_K_NORM;
+}
+
 struct Shape {
   uint32_t rows, cols;
 };
@@ -88,6 +94,7 @@ kvrm_status CheckConfig(const kvrm_model_config& c) {
   KVRM_TRY(CheckRange("vocab", c.vocab, 1, 1u << 26));
   KVRM_TRY(CheckRange("max_position", c.max_position, 1, 1u << 28));
   KVRM_TRY(CheckRange("quantize", c.quantize, KVRM_QUANTIZE_NONE, KVRM_QUANTIZE_INT4));
+  KVRM_TRY(CheckRange("rope_interleaved", c.rope_interleaved, 0, 1));
   if (c.heads % c.kv_heads != 0) {
     return Fail(KVRM_INVALID_ARGUMENT, "load model: config.kv_heads is %u, wanted a divisor of heads (%u)", c.kv_heads,
                 c.heads);
@@ -129,19 +136,30 @@ class Loader {
       return Fail(KVRM_INVALID_MODEL, "load model: %s (%s): layer is %u, wanted less than %u", name.text, path, t.layer,
                   layers);
     }
-    if (t.dtype > KVRM_BF16) {
-      return Fail(KVRM_INVALID_MODEL, "load model: %s (%s): type is %u, wanted F32 (0), F16 (1) or BF16 (2)", name.text,
-                  path, t.dtype);
-    }
     const Shape want = WantedShape(config, t.role);
+    const bool matrix = want.cols != 1;
+    if (t.dtype > KVRM_BF16 && !(matrix && IsBlocks(t.dtype))) {
+      return Fail(KVRM_INVALID_MODEL, "load model: %s (%s): type is %u, wanted F32 (0), F16 (1)%s BF16 (2)%s",
+                  name.text, path, t.dtype, matrix ? "," : " or",
+                  matrix ? " or a block format (Q8_0 (4) to Q6_K (8))" : "");
+    }
     if (t.rows != want.rows || t.cols != want.cols) {
       return Fail(KVRM_INVALID_MODEL, "load model: %s (%s): shape is [%u, %u], wanted [%u, %u]", name.text, path,
                   t.rows, t.cols, want.rows, want.cols);
     }
+    if (IsBlocks(t.dtype) && t.cols % FormatOf(t.dtype).numbers != 0) {
+      return Fail(KVRM_INVALID_MODEL,
+                  "load model: %s (%s): type is %s and rows have %u numbers, wanted a multiple of %u", name.text, path,
+                  FormatOf(t.dtype).name, t.cols, FormatOf(t.dtype).numbers);
+    }
     Weight& weight = Place(t.role, t.layer);
     if (weight.data) return Fail(KVRM_INVALID_MODEL, "load model: %s (%s) is given twice", name.text, path);
     weight = {nullptr, t.dtype, t.rows, t.cols};
-    return t.file == KVRM_NO_FILE ? MakeUp(t, &weight) : FromFile(t, name, &weight);
+    if (t.file == KVRM_NO_FILE) return MakeUp(t, &weight);
+    KVRM_TRY(FromFile(t, name, &weight));
+    if (!config.rope_interleaved || !IsRotated(t.role)) return KVRM_OK;
+    weight.interleaved_head = config.head_dim;
+    return matrix ? KVRM_OK : Straighten(&weight);
   }
 
   // What every model must have, once all tensors are in.
@@ -179,7 +197,7 @@ class Loader {
     }
   }
 
-  uint64_t Bytes(const kvrm_tensor& t) const { return uint64_t{t.rows} * t.cols * ElementBytes(t.dtype); }
+  uint64_t Bytes(const kvrm_tensor& t) const { return t.rows * RowBytes(t.dtype, t.cols); }
 
   kvrm_status MakeUp(const kvrm_tensor& t, Weight* weight) {
     uint8_t* data;
@@ -190,7 +208,12 @@ class Loader {
     } else {
       weight->made_up = true;
       weight->made_up_key = NormalKey(model_.config.random_seed, t.role, t.layer);
-      if (!MakesUpWeights()) FillNormal(model_.config.random_seed, t.role, t.layer, count, t.dtype, data);
+      if (IsBlocks(t.dtype)) {
+        weight->made_up = false;  // a backend makes up elements, not blocks
+        FillBlocks(weight->made_up_key, 0.02f, t.dtype, count, data);
+      } else if (!MakesUpWeights()) {
+        FillNormal(model_.config.random_seed, t.role, t.layer, count, t.dtype, data);
+      }
     }
     weight->data = data;
     return KVRM_OK;
@@ -209,7 +232,7 @@ class Loader {
                   static_cast<unsigned long long>(offset));
     }
     const uint8_t* data = file.data() + offset;
-    if (reinterpret_cast<uintptr_t>(data) % ElementBytes(t.dtype) != 0) {
+    if (!IsBlocks(t.dtype) && reinterpret_cast<uintptr_t>(data) % ElementBytes(t.dtype) != 0) {
       // safetensors aligns to bytes only; the operations read whole elements.
       uint8_t* copy;
       KVRM_TRY(Own(bytes, &copy));
@@ -217,6 +240,20 @@ class Loader {
       data = copy;
     }
     weight->data = data;
+    return KVRM_OK;
+  }
+
+  // A vector's numbers in the order of FileRow: few enough to copy, so that only matrices come interleaved.
+  kvrm_status Straighten(Weight* vector) {
+    const uint32_t bytes = ElementBytes(vector->dtype);
+    uint8_t* copy;
+    KVRM_TRY(Own(uint64_t{vector->rows} * bytes, &copy));
+    for (uint32_t n = 0; n < vector->rows; ++n) {
+      std::memcpy(copy + uint64_t{n} * bytes,
+                  static_cast<const uint8_t*>(vector->data) + uint64_t{vector->FileRow(n)} * bytes, bytes);
+    }
+    vector->data = copy;
+    vector->interleaved_head = 0;
     return KVRM_OK;
   }
 

@@ -8,13 +8,14 @@
 #include <vector>
 
 #include "../kvrm.h"
+#include "block_format.h"
 #include "convert.h"
 #include "memory.h"
 #include "status.h"
 
 namespace kvrm {
 
-// A row-major matrix [rows, cols] of dtype (kvrm_dtype), or a vector [rows, 1].
+// A row-major matrix [rows, cols] of dtype (kvrm_dtype), or a vector [rows, 1], which is never in blocks.
 struct Weight {
   const void* data = nullptr;
   uint32_t dtype = KVRM_F32;
@@ -24,6 +25,15 @@ struct Weight {
   // them itself data is memory that nobody has written.
   bool made_up = false;
   uint64_t made_up_key = 0;
+  // Not 0: the rows are heads of this many, and the file has those that RoPE turns together as neighbours.
+  uint32_t interleaved_head = 0;
+
+  // Where row n lies in data.
+  uint32_t FileRow(uint32_t n) const {
+    if (interleaved_head == 0) return n;
+    const uint32_t head = n / interleaved_head * interleaved_head, i = n - head, half = interleaved_head / 2;
+    return head + (i < half ? 2 * i : 2 * (i - half) + 1);
+  }
 };
 
 // The weights of one layer; an absent optional one has data == nullptr.

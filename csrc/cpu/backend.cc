@@ -13,6 +13,7 @@
 #include "engine.h"
 #include "ops.h"
 #include "thread_pool.h"
+#include "weights.h"
 
 namespace kvrm {
 
@@ -21,7 +22,6 @@ const char* BackendText() {
   return text.c_str();
 }
 
-// The weights stay where they are: in the mapped files.
 bool MakesUpWeights() { return false; }
 
 kvrm_status FinishModel(Model& model) {
@@ -33,7 +33,7 @@ kvrm_status FinishModel(Model& model) {
   if (model.config.device != 0) {
     return Fail(KVRM_INVALID_ARGUMENT, "load model: config.device is %u, wanted 0 on the CPU", model.config.device);
   }
-  return KVRM_OK;
+  return cpu::PrepareWeights(&model);
 }
 
 kvrm_status CreateEngine(std::shared_ptr<const Model> model, const kvrm_engine_config& config, kvrm_engine_info* info,

@@ -56,9 +56,21 @@ constexpr uint32_t kSlots = 16, kBlock = 32, kContext = 1024, kChunk = 256;
 class Bench {
  public:
   Bench(const Shape& s, uint32_t threads, uint32_t flags) : vocab_(s.vocab) {
-    const kvrm_model_config config = {KVRM_ABI_VERSION,   s.hidden, s.intermediate, s.layers, s.heads, s.kv_heads,
-                                      s.head_dim,         s.vocab,  kContext,       1e-5f,    0.125f,  1,
-                                      KVRM_QUANTIZE_NONE, 0};
+    const kvrm_model_config config = {KVRM_ABI_VERSION,
+                                      s.hidden,
+                                      s.intermediate,
+                                      s.layers,
+                                      s.heads,
+                                      s.kv_heads,
+                                      s.head_dim,
+                                      s.vocab,
+                                      kContext,
+                                      1e-5f,
+                                      0.125f,
+                                      1,
+                                      KVRM_QUANTIZE_NONE,
+                                      0,
+                                      0};
     std::vector<kvrm_tensor> tensors;
     auto add = [&](uint32_t role, uint32_t layer, uint32_t rows, uint32_t cols) {
       tensors.push_back({role, layer, s.dtype, KVRM_NO_FILE, 0, 0, rows, cols});

@@ -22,7 +22,7 @@ namespace kvrm::cpu {
 void MatMul(const Weight& w, const Weight* bias, const float* x, size_t x_stride, uint32_t m, float* out,
             size_t out_stride, uint32_t n_begin, uint32_t n_end, bool add);
 
-// out[n] = f32(table[row][n]), n < table.cols.
+// out[n] = f32(table[row][n]), n < table.cols; in any type of a weight.
 void EmbedRow(const Weight& table, uint32_t row, float* out);
 
 // out[n] = x[n] / sqrt(mean(x^2) + eps) * w[n], n < count. out may be x.

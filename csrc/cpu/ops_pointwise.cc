@@ -161,7 +161,13 @@ KVRM_EXPORT(SiluMulImpl);
 KVRM_EXPORT(ConvertImpl);
 KVRM_EXPORT(ReadAllImpl);
 
-void EmbedRow(const Weight& table, uint32_t row, float* out) { KVRM_CALL(EmbedRowImpl)(table, row, out); }
+void EmbedRow(const Weight& table, uint32_t row, float* out) {
+  if (IsBlocks(table.dtype)) {
+    const uint64_t bytes = RowBytes(table.dtype, table.cols);
+    return Dequantize(table.dtype, static_cast<const uint8_t*>(table.data) + row * bytes, table.cols, out);
+  }
+  KVRM_CALL(EmbedRowImpl)(table, row, out);
+}
 
 void RmsNorm(const Weight& w, float eps, const float* x, uint32_t count, float* out) {
   KVRM_CALL(RmsNormImpl)(w, eps, x, count, out);

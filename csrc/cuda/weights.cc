@@ -148,7 +148,8 @@ class Uploader {
       return;
     }
     const uint64_t first = uint64_t{at.row} * upload.cols;
-    const uint8_t* from = static_cast<const uint8_t*>(part.data) + first * ElementBytes(part.dtype);
+    const uint8_t* from =
+        static_cast<const uint8_t*>(part.data) + part.FileRow(at.row) * RowBytes(part.dtype, upload.cols);
     if (part.dtype == upload.dtype && !part.made_up) {
       std::memcpy(to, from, upload.CopiedRowBytes());
       return;
@@ -161,6 +162,8 @@ class Uploader {
         for (uint32_t i = 0; i < count; ++i) values[i] = NormalAt(part.made_up_key, first + c + i);
         Narrow(values, count, part.dtype, rounded);
         Widen(rounded, count, part.dtype, values);
+      } else if (IsBlocks(part.dtype)) {
+        Dequantize(part.dtype, from + RowBytes(part.dtype, c), count, values);
       } else {
         Widen(from + uint64_t{c} * ElementBytes(part.dtype), count, part.dtype, values);
       }

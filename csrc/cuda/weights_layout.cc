@@ -108,7 +108,11 @@ class Builder {
     return upload;
   }
 
-  Table AddTable(const Weight& w) { return {Add(OneRow(w, w.dtype)), w.dtype}; }
+  // Numbers in blocks are taken out of them.
+  Table AddTable(const Weight& w) {
+    const uint32_t dtype = IsBlocks(w.dtype) ? act_ : w.dtype;
+    return {Add(OneRow(w, dtype)), dtype};
+  }
   const float* AddFloats(const Weight& w) { return reinterpret_cast<const float*>(Add(OneRow(w, KVRM_F32))); }
 
   DeviceWeight AddMatrix(std::initializer_list<Weight> parts) {
@@ -169,7 +173,7 @@ class Builder {
 uint32_t ActivationDtype(const Model& model) {
   uint64_t elements[3] = {};
   const auto count = [&](const Weight& w) {
-    if (w.dtype <= KVRM_BF16) elements[w.dtype] += uint64_t{w.rows} * w.cols;
+    elements[IsBlocks(w.dtype) ? uint32_t{KVRM_BF16} : w.dtype] += uint64_t{w.rows} * w.cols;
   };
   for (const LayerWeights& layer : model.layers) {
     for (const kvrm_role role : {KVRM_Q, KVRM_K, KVRM_V, KVRM_O, KVRM_GATE, KVRM_UP, KVRM_DOWN}) count(layer[role]);

@@ -25,7 +25,8 @@ struct Upload {
   bool Quantised() const { return scales != nullptr; }
 };
 
-// The type of the activations: that of most of the matrices' elements, the wider where they are even.
+// The type of the activations: that of most of the matrices' elements, the wider where they are even. Those in block
+// formats count as BF16, which is what a GPU makes of them.
 uint32_t ActivationDtype(const Model& model);
 
 // Fills all but `memory` of out, for a region at base, and lists the uploads. Returns the region's size;

@@ -110,6 +110,30 @@ TEST(HalfPrecisionWeightsMatchReference) {
   CheckModel(shape, 40, OnGpu() ? 1e-1 : 1e-4);
 }
 
+TEST(InterleavedQueriesAndKeysMatchReference) {
+  for (const uint32_t dtype : {KVRM_F32, KVRM_F16}) {
+    ModelShape shape;
+    shape.interleaved = shape.bias = shape.qk_norm = true;
+    shape.dtype = dtype;
+    CheckModel(shape, 40, dtype != KVRM_F32 && OnGpu() ? 1e-2 : 1e-4);
+  }
+}
+
+// Activations have 8 bits beside such weights on the CPU, a GPU multiplies with BF16 ones.
+TEST(WeightsInBlocksMatchReference) {
+  for (const uint32_t dtype : {KVRM_Q8_0, KVRM_Q4_0, KVRM_Q4_K, KVRM_Q5_K, KVRM_Q6_K}) {
+    ModelShape shape;
+    shape.hidden = 256;
+    shape.intermediate = 512;
+    shape.heads = 8;
+    shape.head_dim = 32;
+    shape.dtype = dtype;
+    shape.interleaved = shape.bias = dtype == KVRM_Q4_K || dtype == KVRM_Q8_0;
+    shape.tied = dtype == KVRM_Q6_K;
+    CheckModel(shape, 20, 1e-1);
+  }
+}
+
 TEST(HalfPrecisionKvIsClose) {
   CheckModel(ModelShape(), 40, 2e-2, KVRM_F16);
   CheckModel(ModelShape(), 40, 1e-1, KVRM_BF16);

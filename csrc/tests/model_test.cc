@@ -49,7 +49,7 @@ TEST(AWrongTensorIsNamedWithItsFile) {
   CHECK(LastErrorText().find("tensor K of layer 1 (/") != std::string::npos);
   Find(data, KVRM_K, 1).rows = 32;
   Find(data, KVRM_UP, 0).dtype = 9;
-  CHECK_REFUSED(TryLoad(data), KVRM_INVALID_MODEL, "type is 9, wanted F32 (0), F16 (1) or BF16 (2)");
+  CHECK_REFUSED(TryLoad(data), KVRM_INVALID_MODEL, "type is 9, wanted F32 (0), F16 (1), BF16 (2) or a block");
   Find(data, KVRM_UP, 0).dtype = KVRM_F32;
   data.tensors.push_back(Find(data, KVRM_GATE, 2));
   CHECK_REFUSED(TryLoad(data), KVRM_INVALID_MODEL, "is given twice");
@@ -60,6 +60,18 @@ TEST(AWrongTensorIsNamedWithItsFile) {
   CHECK_REFUSED(TryLoad(data), KVRM_INVALID_MODEL, "role is 99, wanted less than 18");
   data.tensors.back() = {KVRM_Q_BIAS, 0, 0, 5, 0, 0, 64, 1};
   CHECK_REFUSED(TryLoad(data), KVRM_INVALID_MODEL, "file is 5, wanted less than 1");
+}
+
+TEST(BlocksAreOfMatricesWithWholeBlocks) {
+  ModelData data{ModelShape()};  // rows of 48 and 80
+  Find(data, KVRM_UP, 1).dtype = KVRM_Q4_0;
+  CHECK_REFUSED(TryLoad(data), KVRM_INVALID_MODEL, "type is Q4_0 and rows have 48 numbers, wanted a multiple of 32");
+  Find(data, KVRM_UP, 1).dtype = KVRM_F32;
+  Find(data, KVRM_FFN_NORM, 1).dtype = KVRM_Q8_0;
+  CHECK_REFUSED(TryLoad(data), KVRM_INVALID_MODEL, "type is 4, wanted F32 (0), F16 (1) or BF16 (2)");
+  Find(data, KVRM_FFN_NORM, 1).dtype = KVRM_F32;
+  data.config.rope_interleaved = 2;
+  CHECK_REFUSED(TryLoad(data), KVRM_INVALID_ARGUMENT, "rope_interleaved is 2, wanted 0 to 1");
 }
 
 TEST(AShortFileIsNamedWithBothSizes) {
@@ -97,7 +109,7 @@ TEST(AWrongConfigurationIsRefused) {
   CHECK_REFUSED(TryLoad(data), KVRM_INVALID_ARGUMENT, "inv_freq[2]");
   ModelData bad{ModelShape()};
   bad.config.abi_version = 7;
-  CHECK_REFUSED(TryLoad(bad), KVRM_INVALID_ARGUMENT, "abi_version is 7, wanted 2 to 2");
+  CHECK_REFUSED(TryLoad(bad), KVRM_INVALID_ARGUMENT, "abi_version is 7, wanted 3 to 3");
 }
 
 // safetensors puts a tensor at any byte.

@@ -12,6 +12,7 @@
 #include <string>
 #include <vector>
 
+#include "../common/block_format.h"
 #include "../common/convert.h"
 #include "../common/test.h"
 #include "../kvrm.h"
@@ -25,7 +26,8 @@ struct ModelShape {
   bool o_bias = false;
   bool qk_norm = false;  // Qwen3
   bool tied = false;
-  uint32_t dtype = KVRM_F32;
+  uint32_t dtype = KVRM_F32;                  // vectors are F32 beside matrices in blocks
+  bool interleaved = false;                   // Q and K as GGUF has them for the llama architecture
   std::vector<uint32_t> windows = {0, 0, 0};  // [layers]
 };
 
@@ -102,7 +104,8 @@ struct ModelData {
               1 / std::sqrt(float(s.head_dim)),
               seed,
               KVRM_QUANTIZE_NONE,
-              0};
+              0,
+              s.interleaved};
     for (uint32_t i = 0; i < s.head_dim / 2; ++i) {
       inv_freq.push_back(std::pow(10000.0f, -2.0f * float(i) / float(s.head_dim)));
     }
@@ -142,12 +145,27 @@ struct ModelData {
     for (float& value : values) value = normal(random_);
     file.resize(file.size() + padding_);
     const size_t offset = file.size();
-    std::vector<uint8_t> stored(values.size() * ElementBytes(shape.dtype));
-    Narrow(values.data(), values.size(), shape.dtype, stored.data());
-    file.insert(file.end(), stored.begin(), stored.end());
-    Widen(stored.data(), values.size(), shape.dtype, values.data());
+    const uint32_t dtype = IsBlocks(shape.dtype) && cols == 1 ? uint32_t{KVRM_F32} : shape.dtype;
+    const size_t row_bytes = RowBytes(dtype, cols);
+    std::vector<uint8_t> stored(rows * row_bytes);
+    if (IsBlocks(dtype)) {
+      FillBlocks(random_(), spread, dtype, values.size(), stored.data());
+      Dequantize(dtype, stored.data(), values.size(), values.data());
+    } else {
+      Narrow(values.data(), values.size(), dtype, stored.data());
+      Widen(stored.data(), values.size(), dtype, values.data());
+    }
+    const bool rotated = role == KVRM_Q || role == KVRM_K || role == KVRM_Q_BIAS || role == KVRM_K_BIAS ||
+                         role == KVRM_Q_NORM || role == KVRM_K_NORM;
+    const uint32_t dim = shape.head_dim;
+    for (uint32_t row = 0; row < rows; ++row) {
+      // Row i of a head and row i + dim / 2 are neighbours in the file.
+      const uint32_t i = row % dim;
+      const uint32_t from = shape.interleaved && rotated ? row - i + i / 2 + i % 2 * (dim / 2) : row;
+      file.insert(file.end(), stored.begin() + long(from * row_bytes), stored.begin() + long((from + 1) * row_bytes));
+    }
     weights[{role, layer}] = std::move(values);
-    tensors.push_back({role, layer, shape.dtype, 0, uint32_t(offset), 0, rows, cols});
+    tensors.push_back({role, layer, dtype, 0, uint32_t(offset), 0, rows, cols});
   }
 
   int32_t Load(const std::string& path, uint32_t* model) const {
