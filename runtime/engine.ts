@@ -14,7 +14,7 @@ import { GrammarService } from "./grammar/service.ts";
 import { loadVocabulary } from "./grammar/vocabulary.ts";
 import { type Choice, finishReasonOf } from "./generation.ts";
 import { LiveMemory, LiveView } from "./live.ts";
-import { type LoadedModel, loadModelFolder } from "./model/folder.ts";
+import { type LoadedModel, loadModel } from "./model/folder.ts";
 import { resolveModel } from "./model/hub.ts";
 import { showLoading } from "./model/loading.ts";
 import { type EngineOptions, type EngineSizes, engineSizes } from "./options.ts";
@@ -81,8 +81,8 @@ export async function createEngine(options: EngineOptions): Promise<Engine> {
 
 async function startEngine(options: EngineOptions, worker: Worker): Promise<Engine> {
   const phase = (name: string) => options.onPhase?.(name, now());
-  const folder = await resolveModel(options.model);
-  const model = await loadModelFolder(folder, options.modelId === undefined ? {} : { id: options.modelId });
+  const path = await resolveModel(options.model);
+  const model = await loadModel(path, options.modelId === undefined ? {} : { id: options.modelId });
   phase("configuration and tokenizer read");
   const library = pickLibrary(options);
   const sizes = engineSizes(options, model.tables, model.dtype, library.gpu);

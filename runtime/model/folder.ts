@@ -9,7 +9,7 @@ import { ModelError } from "../errors.ts";
 import { ChatTemplate } from "./chat_template.ts";
 import { asIds } from "./config.ts";
 import { readJsonIfPresent } from "./json.ts";
-import { loadModelTables, type ModelTables } from "./tables.ts";
+import { isFile, loadModelTables, type ModelTables } from "./tables.ts";
 import { ModelTokenizer } from "./tokenizer.ts";
 
 export { loadModelTables, type ModelTables, randomModel } from "./tables.ts";
@@ -27,7 +27,7 @@ export interface LoadedModel {
   /** The name that clients use. */
   id: string;
   architecture: string;
-  /** Storage type of most weights: "f32", "f16" or "bf16". */
+  /** Storage type of most weights: "f32", "bf16", "q4_k" and so on. */
   dtype: string;
   parameters: number;
   tables: ModelTables;
@@ -38,6 +38,14 @@ export interface LoadedModel {
   eosTokenIds: number[];
   /** Things worth telling the user once, for example tensors that are not read. */
   notes: string[];
+}
+
+/** Reads a model: a folder of Hugging Face's, or a GGUF file. `id` defaults to its name. */
+export async function loadModel(path: string, options: { id?: string } = {}): Promise<LoadedModel> {
+  if (!await isFile(path)) return await loadModelFolder(path, options);
+  // Loaded only here: a start from a folder should not pay for it.
+  const { loadGguf } = await import("./gguf/model.ts");
+  return loadGguf(path, options);
 }
 
 /**

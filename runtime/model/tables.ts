@@ -16,7 +16,7 @@ export type ModelTables = NativeModelTables;
 
 /** The graph and weights of a folder, without its tokenizer. */
 export interface LoadedTables {
-  /** Absolute path. */
+  /** Absolute path; of a GGUF model its first file's. */
   folder: string;
   config: ModelConfig;
   tables: ModelTables;
@@ -28,12 +28,16 @@ export interface LoadedTables {
 }
 
 /**
- * Reads `config.json` and the headers of the safetensors files. Throws a ModelError naming file, tensor or
+ * Reads `config.json` and the headers of the safetensors files, or the header of a GGUF file. Throws a ModelError naming file, tensor or
  * field, what was found and what is wanted.
  */
 export async function loadModelTables(path: string): Promise<LoadedTables> {
   const folder = resolve(path);
-  await checkFolder(folder);
+  if (await isFile(folder)) {
+    // Loaded only here: a start from a folder should not pay for it.
+    const { loadGgufTables } = await import("./gguf/model.ts");
+    return loadGgufTables(folder);
+  }
   const configPath = join(folder, "config.json");
   const config = parseModelConfig(await readJson(configPath, "it describes the model"), configPath);
   const located = await locateTensors(folder, config);
@@ -100,9 +104,10 @@ export function randomModel(shape: RandomModelShape): ModelTables {
   };
 }
 
-type NativeFields = Omit<ModelTables["config"], "attentionScale">;
+type NativeFields = Omit<ModelTables["config"], "attentionScale" | "ropeInterleaved">;
 
-function nativeConfig(c: NativeFields): ModelTables["config"] {
+/** The fields that the native library wants, of a config that may have more. */
+export function nativeConfig(c: NativeFields): ModelTables["config"] {
   return {
     hidden: c.hidden,
     intermediate: c.intermediate,
@@ -117,13 +122,14 @@ function nativeConfig(c: NativeFields): ModelTables["config"] {
   };
 }
 
-async function checkFolder(folder: string): Promise<void> {
-  let info: Deno.FileInfo;
+/**
+ * Whether a model's path is that of a file. Throws a ModelError where there is nothing.
+ */
+export async function isFile(path: string): Promise<boolean> {
   try {
-    info = await Deno.stat(folder);
+    return !(await Deno.stat(path)).isDirectory;
   } catch (error) {
     if (!(error instanceof Deno.errors.NotFound)) throw error;
-    throw new ModelError(`${folder} does not exist: wanted a model's folder`, { cause: error });
+    throw new ModelError(`${path} does not exist: wanted a model's folder or a GGUF file`, { cause: error });
   }
-  if (!info.isDirectory) throw new ModelError(`${folder} is a file: wanted a model's folder`);
 }

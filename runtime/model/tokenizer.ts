@@ -5,28 +5,35 @@
  */
 import type { Tokenizer } from "@huggingface/tokenizers";
 import { join } from "node:path";
-import { ModelError } from "../errors.ts";
-import { compileDecoder, type DecoderPlan, type Piece } from "./decoder.ts";
+import type { DecoderPlan, Piece } from "./decoder.ts";
 import { Detokenizer, type PieceSource } from "./detokenizer.ts";
-import { messageOf, readJson, readJsonIfPresent } from "./json.ts";
-import { createLibraryTokenizer, type TokenizerJson } from "./tokenizer_library.ts";
+import { readJson, readJsonIfPresent } from "./json.ts";
+import { tokenizerParts } from "./tokenizer_json.ts";
 
-interface AddedToken {
-  id: number;
-  content: string;
-  special?: boolean;
+/** What stands around a prompt. */
+export interface SpecialTokens {
+  /** Apply the tokenizer's post-processor. */
+  template: boolean;
+  before: readonly number[];
+  after: readonly number[];
 }
 
-/** A field of tokenizer_config.json that holds a token: its text, or a record with it. */
-type TokenField = string | { content?: string } | null | undefined;
-
-/** The fields of tokenizer_config.json that are read here. */
-interface TokenizerConfig {
-  tokenizer_class?: string;
-  bos_token?: TokenField;
-  eos_token?: TokenField;
-  add_bos_token?: boolean;
-  add_eos_token?: boolean;
+/** What a tokenizer is made of, whichever file it comes from. */
+export interface TokenizerParts {
+  /** Token by id; holes where the ids have holes. */
+  tokens: readonly (string | undefined)[];
+  /** The highest id plus one, without added tokens. */
+  modelVocabSize: number;
+  /** Tokens that are left out of text by default. */
+  special: ReadonlySet<number>;
+  /** Tokens that are text as they stand, which the decoder does not see. */
+  literal: ReadonlySet<number>;
+  plan: DecoderPlan;
+  bosTokenId: number | null;
+  eosTokenId: number | null;
+  specialTokens: SpecialTokens;
+  /** Cuts text; called again, it gives the same. */
+  library(): Tokenizer;
 }
 
 /** See the module. Everything is synchronous once loaded. */
@@ -38,55 +45,36 @@ export class ModelTokenizer {
   readonly bosTokenId: number | null;
   readonly eosTokenId: number | null;
 
-  readonly #library: Tokenizer;
-  readonly #plan: DecoderPlan;
-  /** Token by id; holes where the ids have holes. */
-  readonly #tokens: (string | undefined)[];
-  readonly #special = new Set<number>();
+  readonly #parts: TokenizerParts;
   /** Contributions of tokens that are not the first, as they come to be needed. */
   readonly #pieces: (Piece | undefined)[] = [];
   readonly #pieceSource: PieceSource;
-  readonly #specialTokens: SpecialTokens;
 
-  /**
-   * Takes the content of tokenizer.json and tokenizer_config.json; `source` is named in errors. Throws a
-   * ModelError where the tokenizer is malformed or of a kind that is not supported.
-   */
-  constructor(json: unknown, config: unknown, source = "tokenizer.json") {
-    const model = (json as { model?: { vocab?: unknown } } | null)?.model;
-    if (typeof model?.vocab !== "object" || model.vocab === null) {
-      throw new ModelError(
-        `${source}: model.vocab is ${JSON.stringify(model?.vocab) ?? "missing"}, wanted a table`,
-      );
-    }
-    const file = json as TokenizerJson & { decoder?: unknown; added_tokens?: AddedToken[] };
-    const settings = (config ?? {}) as TokenizerConfig;
-    const added = file.added_tokens ?? [];
-    this.#tokens = vocabulary(file.model.vocab);
-    this.modelVocabSize = this.#tokens.length;
-    for (const token of added) {
-      this.#tokens[token.id] = token.content;
-      if (token.special) this.#special.add(token.id);
-    }
-    this.vocabSize = this.#tokens.length;
-    this.#plan = compileDecoder(file.decoder, source);
-    try {
-      this.#library = createLibraryTokenizer({ ...OPTIONAL_PARTS, ...file, added_tokens: added }, settings);
-    } catch (error) {
-      throw new ModelError(`${source}: cannot build the tokenizer: ${messageOf(error)}`, { cause: error });
-    }
-    this.bosTokenId = this.#idOf(settings.bos_token);
-    this.eosTokenId = this.#idOf(settings.eos_token);
-    this.#specialTokens = this.#chooseSpecialTokens(settings);
+  constructor(parts: TokenizerParts) {
+    this.#parts = parts;
+    this.vocabSize = parts.tokens.length;
+    this.modelVocabSize = parts.modelVocabSize;
+    this.bosTokenId = parts.bosTokenId;
+    this.eosTokenId = parts.eosTokenId;
+    const { plan, special, tokens } = parts;
     this.#pieceSource = {
-      invalid: this.#plan.invalid,
-      strip: this.#plan.strip,
+      invalid: plan.invalid,
+      strip: plan.strip,
       piece: (id, first, skip) => {
-        if (skip && this.#special.has(id)) return null;
-        const token = this.#tokens[id];
-        return token === undefined ? null : first ? this.#plan.piece(token, true) : this.#piece(id, token);
+        if (skip && special.has(id)) return null;
+        const token = tokens[id];
+        if (token === undefined) return null;
+        return first && !parts.literal.has(id) ? plan.piece(token, true) : this.#piece(id, token);
       },
     };
+  }
+
+  /**
+   * From the content of tokenizer.json and tokenizer_config.json; `source` is named in errors. Throws a ModelError
+   * where the tokenizer is malformed or of a kind that is not supported.
+   */
+  static fromJson(json: unknown, config: unknown, source = "tokenizer.json"): ModelTokenizer {
+    return new ModelTokenizer(tokenizerParts(json, config, source));
   }
 
   /** Reads tokenizer.json and, if there is one, tokenizer_config.json. */
@@ -96,7 +84,7 @@ export class ModelTokenizer {
       readJson(source, "the tokenizer is read from it (tokenizer.model is not)"),
       readJsonIfPresent(join(path, "tokenizer_config.json")),
     ]);
-    return new ModelTokenizer(json, config, source);
+    return ModelTokenizer.fromJson(json, config, source);
   }
 
   /**
@@ -105,9 +93,14 @@ export class ModelTokenizer {
    */
   encode(text: string, options: { addSpecialTokens?: boolean } = {}): number[] {
     const add = options.addSpecialTokens ?? true;
-    const { template, before, after } = this.#specialTokens;
-    const { ids } = this.#library.encode(text, { add_special_tokens: add && template });
+    const { template, before, after } = this.#parts.specialTokens;
+    const { ids } = this.#parts.library().encode(text, { add_special_tokens: add && template });
     return add && before.length + after.length > 0 ? [...before, ...ids, ...after] : ids;
+  }
+
+  /** Makes what the first text needs, so that it does not have to wait. */
+  prepare(): void {
+    this.#parts.library();
   }
 
   /**
@@ -134,67 +127,23 @@ export class ModelTokenizer {
    * space. A special token gives its name, an id without a token nothing.
    */
   tokenBytes(id: number): Uint8Array {
-    const token = this.#tokens[id];
+    const token = this.#parts.tokens[id];
     if (token === undefined) return new Uint8Array(0);
-    if (this.#special.has(id)) return utf8.encode(token);
+    if (this.#parts.special.has(id)) return utf8.encode(token);
     const piece = this.#piece(id, token);
     return piece.bytes?.slice() ?? utf8.encode(piece.text!);
   }
 
   /** Whether a token is left out of text by default: BOS, EOS, markers of turns. */
   isSpecial(id: number): boolean {
-    return this.#special.has(id);
+    return this.#parts.special.has(id);
   }
 
   #piece(id: number, token: string): Piece {
-    return this.#pieces[id] ??= this.#plan.piece(token, false);
-  }
-
-  #idOf(field: TokenField): number | null {
-    const content = typeof field === "string" ? field : field?.content;
-    return content === undefined ? null : this.#library.token_to_id(content) ?? null;
-  }
-
-  /**
-   * What stands around a prompt. The post-processor says it, with two additions of transformers: its Llama
-   * classes go by add_bos_token (default true) and add_eos_token instead, and other classes add a BOS that
-   * the post-processor does not.
-   */
-  #chooseSpecialTokens(config: TokenizerConfig): SpecialTokens {
-    const bos = this.bosTokenId === null ? [] : [this.bosTokenId];
-    const eos = this.eosTokenId === null ? [] : [this.eosTokenId];
-    if (/^(Code)?LlamaTokenizer(Fast)?$/.test(config.tokenizer_class ?? "")) {
-      return {
-        template: false,
-        before: config.add_bos_token ?? true ? bos : [],
-        after: config.add_eos_token ?? false ? eos : [],
-      };
-    }
-    const around = this.#library.encode("", { add_special_tokens: true }).ids;
-    return {
-      template: true,
-      before: config.add_bos_token && bos.length > 0 && !around.includes(bos[0]!) ? bos : [],
-      after: config.add_eos_token && eos.length > 0 && !around.includes(eos[0]!) ? eos : [],
-    };
+    return this.#pieces[id] ??= this.#parts.literal.has(id)
+      ? { text: token, bytes: null }
+      : this.#parts.plan.piece(token, false);
   }
 }
-
-interface SpecialTokens {
-  /** Apply the tokenizer's post-processor. */
-  template: boolean;
-  before: readonly number[];
-  after: readonly number[];
-}
-
-/** The library insists on these keys. */
-const OPTIONAL_PARTS = { decoder: null, post_processor: null, pre_tokenizer: null, normalizer: null };
 
 const utf8 = new TextEncoder();
-
-/** Tokens by id: Unigram lists [token, score], the others map token to id. */
-function vocabulary(vocab: unknown): (string | undefined)[] {
-  const tokens: (string | undefined)[] = [];
-  if (Array.isArray(vocab)) { for (const [token] of vocab as [string, number][]) tokens.push(token); }
-  else for (const [token, id] of Object.entries(vocab as Record<string, number>)) tokens[id] = token;
-  return tokens;
-}

@@ -9,13 +9,14 @@
  * @module
  */
 import { Tokenizer } from "@huggingface/tokenizers";
+import { type Priority, WordMerger } from "./merging.ts";
 
 /** The parts of the library's internals that are put right. */
 interface Internals {
   model: {
     _call(tokens: string[]): string[];
     encode(tokens: string[]): string[];
-    tokens_to_ids: Map<string, number>;
+    tokens_to_ids: ReadonlyMap<string, number>;
     unk_token?: string;
     merges?: [string, string][];
     end_of_word_suffix?: string | null;
@@ -56,6 +57,47 @@ export function createLibraryTokenizer(json: TokenizerJson, config: object): Tok
   return library;
 }
 
+/** BPE whose vocabulary is not in a tokenizer.json. */
+export interface MergingModel {
+  /** Id by token. */
+  ids: ReadonlyMap<string, number>;
+  priority: Priority;
+  /** Words of the vocabulary are taken whole, whatever the merges make of them. */
+  wholeWords: boolean;
+  /** What is not in the vocabulary becomes `<0xXX>` for each byte, where those are. */
+  byteFallback: boolean;
+  unknownToken: string | null;
+}
+
+/**
+ * The library's tokenizer around a model of ours: it finds added tokens, normalizes and cuts into words. Its own BPE
+ * takes half a second to set up for 128,000 tokens, and knows no scores. Throws what the library throws.
+ */
+export function createMergingTokenizer(stages: Omit<TokenizerJson, "model">, model: MergingModel): Tokenizer {
+  const library = new Tokenizer({ ...stages, model: { type: "BPE", vocab: {}, merges: [] } }, {});
+  const internals = library as unknown as Internals;
+  const { ids, wholeWords, byteFallback, unknownToken } = model;
+  const merger = new WordMerger(model.priority);
+  const atMarks = ids.has(MARK) && !CROSSES_MARK.test([...ids.keys()].join("\n"));
+  internals.model.tokens_to_ids = ids;
+  internals.model.encode = (words) => {
+    const out: string[] = [];
+    for (const word of atMarks ? words.flatMap((word) => word.split(WORDS)) : words) {
+      if (wholeWords && ids.has(word)) out.push(word);
+      else {
+        for (const piece of merger.pieces(word)) {
+          if (ids.has(piece)) out.push(piece);
+          else if (byteFallback) {
+            out.push(...byteTokens(piece).map((byte) => ids.has(byte) ? byte : unknownToken ?? ""));
+          } else if (unknownToken !== null) out.push(unknownToken);
+        }
+      }
+    }
+    return out.filter((token) => token !== "");
+  };
+  return library;
+}
+
 /** SentencePiece's mark for a space. */
 const MARK = "\u2581";
 
@@ -75,10 +117,21 @@ function splitBpeAtMarks(model: Internals["model"]): void {
 
 /** Between anything and a mark after it, but not inside a run of marks. */
 const WORDS = new RegExp(`(?<=[^${MARK}])(?=${MARK})`, "u");
+/** The same in a list of tokens, a line each. */
+const CROSSES_MARK = new RegExp(`[^${MARK}\n]${MARK}`, "u");
+
+const utf8 = new TextEncoder();
+
+/** A text as SentencePiece's tokens for bytes. */
+function byteTokens(text: string): string[] {
+  return Array.from(
+    utf8.encode(text),
+    (byte) => `<0x${byte.toString(16).toUpperCase().padStart(2, "0")}>`,
+  );
+}
 
 /** As `Unigram::tokenize` does in Rust: a piece outside the vocabulary becomes bytes if all of them are inside. */
 function addByteFallback(model: Internals["model"]): void {
-  const utf8 = new TextEncoder();
   const known = model.tokens_to_ids;
   model._call = (tokens) => {
     const out: string[] = [];
@@ -87,10 +140,7 @@ function addByteFallback(model: Internals["model"]): void {
         out.push(piece);
         continue;
       }
-      const bytes = Array.from(
-        utf8.encode(piece),
-        (byte) => `<0x${byte.toString(16).toUpperCase().padStart(2, "0")}>`,
-      );
+      const bytes = byteTokens(piece);
       if (bytes.every((byte) => known.has(byte))) out.push(...bytes);
       else if (model.unk_token !== undefined && out.at(-1) !== model.unk_token) out.push(model.unk_token);
     }

@@ -33,12 +33,12 @@ export const Role = {
 } as const;
 
 /** `kvrm_dtype` of csrc/kvrm.h. */
-export const DTYPE_CODES = { f32: 0, f16: 1, bf16: 2 } as const;
+export const DTYPE_CODES = { f32: 0, f16: 1, bf16: 2, q8_0: 4, q4_0: 5, q4_k: 6, q5_k: 7, q6_k: 8 } as const;
 
 /** Storage type of a weight. */
 export type WeightDtype = keyof typeof DTYPE_CODES;
 
-const DTYPES: Readonly<Record<string, WeightDtype>> = { F32: "f32", F16: "f16", BF16: "bf16" };
+const DTYPES: Readonly<Record<string, "f32" | "f16" | "bf16">> = { F32: "f32", F16: "f16", BF16: "bf16" };
 
 /** A tensor that the architecture needs: its name in the checkpoint and its shape. */
 export interface TensorSpec {
@@ -121,7 +121,7 @@ export async function locateTensors(folder: string, config: GraphShape): Promise
   const { files, headers, index } = await readHeaders(folder);
   const tensors: NativeTensor[] = [];
   const used = new Set<string>();
-  const counts: Record<WeightDtype, number> = { f32: 0, f16: 0, bf16: 0 };
+  const counts = { f32: 0, f16: 0, bf16: 0 };
   for (const spec of tensorSpecs(config)) {
     const file = findFile(spec.name, files, headers, index, folder);
     const path = files[file]!;
@@ -151,7 +151,9 @@ export async function locateTensors(folder: string, config: GraphShape): Promise
   }
   const ignored = headers.flatMap((header) => [...header.keys()])
     .filter((name) => !used.has(name) && !isExpectedExtra(name, config.tied));
-  const dtype = (Object.keys(counts) as WeightDtype[]).reduce((a, b) => counts[b] > counts[a] ? b : a);
+  const dtype = (Object.keys(counts) as (keyof typeof counts)[]).reduce((a, b) =>
+    counts[b] > counts[a] ? b : a
+  );
   return { tensors, files, dtype, parameters: counts.f32 + counts.f16 + counts.bf16, ignored };
 }
 

@@ -141,7 +141,7 @@ Deno.test("ChatTemplate.fromFolder() prefers chat_template.jinja, then chat_temp
 
 Deno.test("ChatTemplate.render() and encode() without special tokens give BOS once", () => {
   const config = { bos_token: "<s>", add_bos_token: true };
-  const tokenizer = new ModelTokenizer(TINY_TOKENIZER, config);
+  const tokenizer = ModelTokenizer.fromJson(TINY_TOKENIZER, config);
   const text = new ChatTemplate("{{ bos_token }}{{ messages[0].content }}", config).render([{
     content: "abc",
   }]);

@@ -97,7 +97,7 @@ Deno.test("Detokenizer strips both ends of a text", () => {
     ...TINY_TOKENIZER,
     decoder: { type: "Sequence", decoders: [{ type: "ByteFallback" }, { type: "Fuse" }, strip] },
   };
-  const tokenizer = new ModelTokenizer(json, {});
+  const tokenizer = ModelTokenizer.fromJson(json, {});
   fc.assert(
     fc.property(fc.array(fc.constantFrom(3, 3, 3, 4, 6, 1)), (ids) => {
       assertEquals(stream(tokenizer, ids, {}), referenceDecode(json, ids, true, "sentencepiece"));
@@ -107,7 +107,7 @@ Deno.test("Detokenizer strips both ends of a text", () => {
 });
 
 Deno.test("Detokenizer joins tokens with spaces where the tokenizer has no decoder", () => {
-  const tokenizer = new ModelTokenizer({ ...TINY_TOKENIZER, decoder: null }, {});
+  const tokenizer = ModelTokenizer.fromJson({ ...TINY_TOKENIZER, decoder: null }, {});
   assertEquals(stream(tokenizer, [1, 3, 6, 2, 5], {}), "a ab c");
 });
 

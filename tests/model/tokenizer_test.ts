@@ -86,7 +86,7 @@ Deno.test("ModelTokenizer.tokenBytes() gives the token's own bytes", async () =>
 
 Deno.test("ModelTokenizer.encode() adds BOS once", () => {
   const bos = (config: object, post_processor: object | null = null) =>
-    new ModelTokenizer({ ...TINY_TOKENIZER, post_processor }, {
+    ModelTokenizer.fromJson({ ...TINY_TOKENIZER, post_processor }, {
       bos_token: "<s>",
       eos_token: "</s>",
       ...config,
@@ -110,14 +110,14 @@ Deno.test("ModelTokenizer.encode() adds BOS once", () => {
 });
 
 Deno.test("ModelTokenizer.encode() recognises special tokens in a text without adding any", () => {
-  const tokenizer = new ModelTokenizer(TINY_TOKENIZER, { bos_token: "<s>", add_bos_token: true });
+  const tokenizer = ModelTokenizer.fromJson(TINY_TOKENIZER, { bos_token: "<s>", add_bos_token: true });
   assertEquals(tokenizer.encode("<s>abc</s>", { addSpecialTokens: false }), [1, 7, 2]);
   assertEquals([tokenizer.bosTokenId, tokenizer.eosTokenId, tokenizer.vocabSize], [1, null, 8]);
 });
 
 Deno.test("ModelTokenizer.encode() splits words at Metaspace marks unless told not to", () => {
   const tokenizer = (pre_tokenizer: object) =>
-    new ModelTokenizer({
+    ModelTokenizer.fromJson({
       ...TINY_TOKENIZER,
       pre_tokenizer: { type: "Metaspace", replacement: "▁", ...pre_tokenizer },
       model: {
@@ -184,9 +184,9 @@ sharedTest(
   },
 );
 
-Deno.test("ModelTokenizer() refuses decoders that cannot be streamed", () => {
+Deno.test("ModelTokenizer.fromJson() refuses decoders that cannot be streamed", () => {
   const build = (...types: string[]) =>
-    new ModelTokenizer({
+    ModelTokenizer.fromJson({
       ...TINY_TOKENIZER,
       decoder: { type: "Sequence", decoders: types.map((type) => ({ type })) },
     }, {});
