@@ -25,7 +25,8 @@ function vocabularies(): string[] {
 
 if (folder === undefined) {
   Deno.test({
-    name: "readGgufTokenizer() gives the ids of llama.cpp's vocabularies (skipped: KVRM_LLAMA_VOCABS names no folder)",
+    name:
+      "readGgufTokenizer() gives the ids of llama.cpp's vocabularies (skipped: KVRM_LLAMA_VOCABS names no folder)",
     ignore: true,
     fn: () => {},
   });
