@@ -40,12 +40,17 @@ export const OPTION_GROUPS = {
   },
   "Model": {
     model: option(
-      text("a model folder or org/name"),
-      "FOLDER|ORG/NAME",
-      "Hugging Face folder, or the name of a model to download into the usual cache.",
+      text("a model's folder, a GGUF file, org/name or org/name:file"),
+      "FOLDER|FILE.gguf|ORG/NAME|ORG/NAME:FILE",
+      "Hugging Face folder or GGUF file, or the name of either to download into the usual cache.",
       "models/tiny, the embedded model",
     ),
-    servedModelName: option(text("a name"), "NAME", "The name that clients ask for.", "the folder's name"),
+    servedModelName: option(
+      text("a name"),
+      "NAME",
+      "The name that clients ask for.",
+      "the folder's or file's name",
+    ),
     maxContext: option(
       integer(1, 2 ** 31 - 1),
       "TOKENS",
@@ -169,7 +174,7 @@ export const OPTION_GROUPS = {
       oneOf("f32", "f16", "bf16", "fp8"),
       "f32|f16|bf16|fp8",
       "Storage type of the KV cache; fp8 on GPUs.",
-      "the weights' type",
+      "the weights' type; f16 for quantised ones",
     ),
     blockTokens: option(oneOf(16, 32, 64), "16|32|64", "Tokens per KV block.", "32"),
     prefillChunk: option(integer(16, 4096), "TOKENS", "Prompt tokens per step at most.", "256"),

@@ -116,7 +116,7 @@ export function engineSizes(
   oneOf("kvMode", kvMode, ["kv-rm", "static", "static-padded", "paged"]);
   const kvDtype = oneOf(
     "kvDtype",
-    options.kvDtype ?? DTYPES.find((dtype) => dtype === modelDtype) ?? "f32",
+    options.kvDtype ?? DTYPES.find((dtype) => dtype === modelDtype) ?? "f16",
     DTYPES,
   );
   const prefillChunk = integer("prefillChunk", options.prefillChunk, 256, 16, 4096);

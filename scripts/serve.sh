@@ -3,7 +3,7 @@
 #
 #   scripts/serve.sh [flags]        scripts/serve.sh --help lists the flags
 #
-#   MODEL=folder|org/name HOST=address PORT=number ARGS="more flags" stand in for flags, as in `make serve`.
+#   MODEL=folder|file.gguf|org/name[:file] HOST=address PORT=number ARGS="more flags" stand in for flags, as in `make serve`.
 #   A flag wins over these, these over KVRM_MODEL and so on. PRINT=1 shows the command and does not run it.
 #
 # The server may listen on its one address, read its own runtime (a Worker is loaded by reading) and the model,
@@ -79,6 +79,10 @@ if [[ "$host" == *:* ]]; then host="[$host]"; fi
 
 net="$host:$port"
 read="$root/runtime,$root/ffi,$model$file_paths"
+# A large GGUF model comes in parts, of which the first is named.
+if [[ "$model" =~ ^(.+)-00001-of-([0-9]{5})\.gguf$ && -e "$model" ]]; then
+  for part in "${BASH_REMATCH[1]}"-*-of-"${BASH_REMATCH[2]}".gguf; do read+=",$part"; done
+fi
 for path in "$config" "$cert" "$key" "$keys"; do
   if [[ -n "$path" ]]; then read+=",$path"; fi
 done
@@ -92,7 +96,7 @@ if [[ "${OTEL_DENO:-}" == true || "${OTEL_DENO:-}" == 1 ]]; then
   export OTEL_TRACES_SAMPLER="${OTEL_TRACES_SAMPLER:-parentbased_always_on}"
   export OTEL_SERVICE_NAME="${OTEL_SERVICE_NAME:-kvrm}"
 fi
-if [[ ! -e "$model" && "$model" =~ ^[A-Za-z0-9_][A-Za-z0-9_.-]*/[A-Za-z0-9_.-]+(@.+)?$ ]]; then
+if [[ ! -e "$model" && "$model" =~ ^((hf|huggingface)\.co/)?[A-Za-z0-9_][A-Za-z0-9_.-]*/[A-Za-z0-9_.-]+(@[^:]+)?(:.+)?$ ]]; then
   home="${HF_HOME:-${XDG_CACHE_HOME:-$HOME/.cache}/huggingface}"
   cache="${HF_HUB_CACHE:-${HUGGINGFACE_HUB_CACHE:-$home/hub}}"
   export HF_HUB_CACHE="$cache"

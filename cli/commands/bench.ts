@@ -13,7 +13,7 @@ import { EngineHost } from "../../runtime/host.ts";
 import type { LoopSink } from "../../runtime/loop.ts";
 import { resolveModel } from "../../runtime/model/hub.ts";
 import { loadModelTables } from "../../runtime/model/tables.ts";
-import { DTYPE_CODES, Role } from "../../runtime/model/weights.ts";
+import { Role, tensorBytes } from "../../runtime/model/weights.ts";
 import { engineSizes } from "../../runtime/options.ts";
 import { Sequence } from "../../runtime/sequence.ts";
 import type { ServerOptions } from "../options.ts";
@@ -162,9 +162,8 @@ function weightBytes(
   tensors: readonly { role: number; dtype: number; rows: number; cols: number }[],
 ): number {
   const tied = !tensors.some(({ role }) => role === Role.LM_HEAD);
-  return tensors.reduce((sum, { role, dtype, rows, cols }) => {
-    if (role === Role.EMBED && !tied) return sum;
-    return sum + rows * cols * (dtype === DTYPE_CODES.f32 ? 4 : 2);
+  return tensors.reduce((sum, tensor) => {
+    return tensor.role === Role.EMBED && !tied ? sum : sum + tensorBytes(tensor);
   }, 0);
 }
 

@@ -9,14 +9,16 @@ import { UsageError } from "../arguments.ts";
 import { print } from "./output.ts";
 
 /**
- * Downloads what is missing of a model, with progress on standard error, and prints its folder.
+ * Downloads what is missing of a model, with progress on standard error, and prints its folder, or the path of its GGUF file.
  *
  * @throws {UsageError} for a name that is none
  */
 export async function pull(name: string): Promise<void> {
   if (!isModelName(name)) {
     throw new UsageError(
-      `pull: ${JSON.stringify(name)} is no model's name; wanted org/name or org/name@revision`,
+      `pull: ${
+        JSON.stringify(name)
+      } is no model's name; wanted org/name or org/name@revision, and :file after it for a GGUF file`,
     );
   }
   print(`${await resolveModel(name, { folders: false })}\n`);

@@ -123,7 +123,7 @@ export const COMMANDS = {
     groups: { "Answer": ANSWER, ...ENGINE },
   },
   pull: {
-    usage: "pull org/name[@revision]",
+    usage: "pull org/name[@revision][:file]",
     about: "Download a model into the usual cache, and print its folder.",
     words: [1, 1],
     groups: {},

@@ -5,6 +5,7 @@
  */
 import { join } from "node:path";
 import { ModelError } from "../errors.ts";
+import { chooseGguf } from "./gguf/parts.ts";
 import type { HubFile } from "./hub_cache.ts";
 import { messageOf, parseJson } from "./json.ts";
 import { type DownloadProgress, progressBar } from "./progress.ts";
@@ -42,30 +43,31 @@ const SINGLE = "model.safetensors";
 const INDEX = "model.safetensors.index.json";
 
 /**
- * The folder of a model: a path is returned as it is; `org/name` or `org/name@revision` is looked up in the cache
- * and, if it is not complete there, downloaded into it. Only what is needed is downloaded, the weights last, so
- * that a snapshot that has them is complete. An interrupted download goes on where it stopped.
+ * The folder of a model, or its GGUF file: a path is returned as it is; `org/name` or `org/name@revision` is looked
+ * up in the cache and, if it is not complete there, downloaded into it, and so is `org/name:file`, a GGUF file of a
+ * repository. Only what is needed is downloaded, the weights last, so that a snapshot that has them is complete. An
+ * interrupted download goes on where it stopped. `hf.co/` may stand before a name.
  *
  * Throws a ModelError that says what to do when there is no network, no such model, or no permission.
  */
 export async function resolveModel(spec: string, options: ResolveOptions = {}): Promise<string> {
   if (options.folders !== false) {
     // Deno resolves "org/.." before it looks, so that it would be this folder; "" it refuses to look at.
-    const mayBeFolder = spec !== "" && !/\/\.{1,2}$/.test(spec);
-    if (/^(\/|\.{1,2}(\/|$)|~\/)/.test(spec) || (mayBeFolder && await isFolder(spec))) return spec;
+    const mayBePath = spec !== "" && !/\/\.{1,2}$/.test(spec);
+    if (/^(\/|\.{1,2}(\/|$)|~\/)|^[^:]+\.gguf$/.test(spec) || (mayBePath && await exists(spec))) return spec;
   }
   const parts = nameParts(spec);
   if (parts === null) {
     throw new ModelError(
       `${
         JSON.stringify(spec)
-      } is neither a folder nor the name of a model: wanted org/name or org/name@revision`,
+      } is neither a path nor the name of a model: wanted org/name or org/name@revision, and :file after it for a GGUF file`,
     );
   }
-  const { name, revision } = parts;
+  const { name, revision, file } = parts;
   const cacheDir = options.cacheDir ?? await defaultCacheDir();
   const storage = join(cacheDir, `models--${name.replace("/", "--")}`);
-  const cached = await cachedSnapshot(storage, revision);
+  const cached = await cachedSnapshot(storage, revision, file);
   if (cached !== null) return cached;
 
   const offline = options.offline ??
@@ -75,7 +77,7 @@ export async function resolveModel(spec: string, options: ResolveOptions = {}): 
   }
   const endpoint = (options.endpoint ?? env("HF_ENDPOINT") ?? "https://huggingface.co").replace(/\/+$/, "");
   const token = options.token === undefined ? await defaultToken() : options.token;
-  const repo: HubRepo = { name, revision, endpoint, ...(token && { accessToken: token }) };
+  const repo: HubRepo = { name, revision, file, endpoint, ...(token && { accessToken: token }) };
   try {
     return await download(repo, storage, options.onProgress ?? progressBar(name));
   } catch (error) {
@@ -83,20 +85,27 @@ export async function resolveModel(spec: string, options: ResolveOptions = {}): 
   }
 }
 
-/** Whether this is `org/name` or `org/name@revision`, be there such a model or not. */
+/** Whether this is `org/name`, `org/name@revision` or one of them with `:file`, be there such a model or not. */
 export function isModelName(spec: string): boolean {
   return nameParts(spec) !== null;
 }
 
-function nameParts(spec: string): { name: string; revision: string } | null {
-  const [, name, revision = "main"] = /^([\w.-]+\/[\w.-]+)(?:@([\w.-]+(?:\/[\w.-]+)*))?$/.exec(spec) ?? [];
-  if (name === undefined || /(^|\/)\.{1,2}(\/|$)/.test(`${name}/${revision}`)) return null;
-  return { name, revision };
-}
-
-interface HubRepo {
+interface ModelName {
   name: string;
   revision: string;
+  /** A GGUF file of the repository, or a part of its name; null for the model of the repository. */
+  file: string | null;
+}
+
+function nameParts(spec: string): ModelName | null {
+  const [, name, revision = "main", file = null] =
+    /^(?:(?:hf\.co|huggingface\.co)\/)?([\w.-]+\/[\w.-]+)(?:@([\w.-]+(?:\/[\w.-]+)*))?(?::([\w.+-]+(?:\/[\w.+-]+)*))?$/
+      .exec(spec) ?? [];
+  if (name === undefined || /(^|\/)\.{1,2}(\/|$)/.test(`${name}/${revision}/${file}`)) return null;
+  return { name, revision, file };
+}
+
+interface HubRepo extends ModelName {
   endpoint: string;
   accessToken?: string;
 }
@@ -121,33 +130,31 @@ async function download(
   }
 
   const listed = new Map<string, HubFile>();
-  for await (const entry of listFiles({ ...access, repo: repo.name, revision: sha })) {
+  // Parts of large GGUF models lie in folders.
+  const recursive = repo.file !== null;
+  for await (const entry of listFiles({ ...access, repo: repo.name, revision: sha, recursive })) {
     const etag = entry.lfs?.oid ?? entry.oid;
     if (entry.type === "file" && etag !== undefined) {
       listed.set(entry.path, { path: entry.path, size: entry.size, etag });
     }
   }
-  for (const path of REQUIRED) {
-    if (!listed.has(path)) throw new ModelError(`${repo.name} at ${repo.revision} has no ${path}`);
-  }
-
   const snapshot = join(storage, "snapshots", sha);
   const source = { ...access, repo: repo.name, revision: sha, xet: env("HF_HUB_DISABLE_XET") === undefined };
   const fetchFile = async (file: HubFile, onBytes: (bytes: number) => void) => {
     await downloadToCache(source, file, storage, onBytes);
     await linkIntoSnapshot(storage, snapshot, file);
   };
-  const files = SMALL_FILES.flatMap((path) => listed.get(path) ?? []);
-  const index = listed.get(INDEX);
-  if (listed.has(SINGLE)) files.push(listed.get(SINGLE)!);
-  else if (index) {
-    await fetchFile(index, () => {});
-    for (const path of shardNames(await Deno.readTextFile(join(snapshot, INDEX)), join(snapshot, INDEX))) {
-      const file = listed.get(path);
-      if (file === undefined) throw new ModelError(`${repo.name} has no ${path}, which ${INDEX} names`);
-      files.push(file);
-    }
-  } else throw new ModelError(`${repo.name} at ${repo.revision} has neither ${SINGLE} nor ${INDEX}`);
+  const wanted = repo.file === null
+    ? await folderFiles(repo, listed, async (index) => {
+      await fetchFile(index, () => {});
+      return await Deno.readTextFile(join(snapshot, INDEX));
+    })
+    : chooseGguf([...listed.keys()], repo.file, repo.name);
+  const files = wanted.map((path) => {
+    const file = listed.get(path);
+    if (file === undefined) throw new ModelError(`${repo.name} at ${repo.revision} has no ${path}`);
+    return file;
+  });
 
   const progress = { bytes: 0, total: files.reduce((sum, file) => sum + file.size, 0) };
   for (const file of files) {
@@ -161,11 +168,41 @@ async function download(
     await Deno.mkdir(join(ref, ".."), { recursive: true });
     await Deno.writeTextFile(ref, sha);
   }
-  return snapshot;
+  return repo.file === null ? snapshot : join(snapshot, wanted[0]!);
 }
 
-/** The snapshot that a revision names in the cache, if every file that is needed is there. */
-async function cachedSnapshot(storage: string, revision: string): Promise<string | null> {
+/** Paths of the files that a model in safetensors needs, the weights last. */
+async function folderFiles(
+  repo: HubRepo,
+  listed: ReadonlyMap<string, HubFile>,
+  readIndex: (index: HubFile) => Promise<string>,
+): Promise<string[]> {
+  const ggufs = [...listed.keys()].filter((path) => path.endsWith(".gguf"));
+  const index = listed.get(INDEX);
+  if (ggufs.length > 0 && !listed.has(SINGLE) && index === undefined) {
+    throw new ModelError(`${repo.name} has GGUF files: name one, as in ${repo.name}:${ggufs[0]}`);
+  }
+  for (const path of REQUIRED) {
+    if (!listed.has(path)) throw new ModelError(`${repo.name} at ${repo.revision} has no ${path}`);
+  }
+  const small = SMALL_FILES.filter((path) => listed.has(path));
+  if (listed.has(SINGLE)) return [...small, SINGLE];
+  if (index === undefined) {
+    throw new ModelError(`${repo.name} at ${repo.revision} has neither ${SINGLE} nor ${INDEX}`);
+  }
+  const shards = shardNames(await readIndex(index), INDEX);
+  for (const path of shards) {
+    if (!listed.has(path)) throw new ModelError(`${repo.name} has no ${path}, which ${INDEX} names`);
+  }
+  return [...small, ...shards];
+}
+
+/** The snapshot that a revision names in the cache, or the GGUF file in it, if every file that is needed is there. */
+async function cachedSnapshot(
+  storage: string,
+  revision: string,
+  file: string | null,
+): Promise<string | null> {
   const commit = /^[0-9a-f]{40}$/.test(revision)
     ? revision
     : (await readIfPresent(join(storage, "refs", revision)))?.trim();
@@ -173,10 +210,30 @@ async function cachedSnapshot(storage: string, revision: string): Promise<string
   const snapshot = join(storage, "snapshots", commit);
   const present = async (names: readonly string[]) =>
     (await Promise.all(names.map((name) => isFile(join(snapshot, name))))).every((there) => there);
+  if (file !== null) {
+    try {
+      const parts = chooseGguf(await filesIn(snapshot), file, storage);
+      return await present(parts) ? join(snapshot, parts[0]!) : null;
+    } catch (error) {
+      if (error instanceof ModelError) return null; // The repository may have what the cache lacks.
+      throw error;
+    }
+  }
   if (!await present(REQUIRED)) return null;
   if (await present([SINGLE])) return snapshot;
   const index = await readIfPresent(join(snapshot, INDEX));
   return index !== null && await present(shardNames(index, join(snapshot, INDEX))) ? snapshot : null;
+}
+
+/** Paths of a folder's files, those of its folders too; none where there is no such folder. */
+async function filesIn(folder: string, prefix = ""): Promise<string[]> {
+  const paths: string[] = [];
+  const entries = await ifPresent(() => Array.fromAsync(Deno.readDir(folder)));
+  for (const { name, isDirectory } of entries ?? []) {
+    if (isDirectory) paths.push(...await filesIn(join(folder, name), `${prefix}${name}/`));
+    else paths.push(`${prefix}${name}`);
+  }
+  return paths;
 }
 
 function shardNames(index: string, source: string): string[] {
@@ -187,7 +244,8 @@ function shardNames(index: string, source: string): string[] {
 /** A sentence for whatever went wrong on the way, that says what can be done. */
 function explain(error: unknown, repo: HubRepo, hasToken: boolean): Error {
   if (error instanceof ModelError) return error;
-  const spec = repo.revision === "main" ? repo.name : `${repo.name}@${repo.revision}`;
+  const spec = (repo.revision === "main" ? repo.name : `${repo.name}@${repo.revision}`) +
+    (repo.file === null ? "" : `:${repo.file}`);
   const status = (error as { statusCode?: unknown })?.statusCode;
   const advice = hasToken
     ? "the token of HF_TOKEN may not read it: accept the model's terms on its page, or use another token"
@@ -234,7 +292,7 @@ function env(name: string): string | undefined {
   return Deno.env.get(name) || undefined;
 }
 
-const isFolder = async (path: string) => (await statIfPresent(path))?.isDirectory ?? false;
+const exists = async (path: string) => await statIfPresent(path) !== null;
 const isFile = async (path: string) => (await statIfPresent(path))?.isFile ?? false;
 
 async function statIfPresent(path: string): Promise<Deno.FileInfo | null> {

@@ -38,6 +38,23 @@ export const DTYPE_CODES = { f32: 0, f16: 1, bf16: 2, q8_0: 4, q4_0: 5, q4_k: 6,
 /** Storage type of a weight. */
 export type WeightDtype = keyof typeof DTYPE_CODES;
 
+/** Bytes of one number by the type's code; of a block format, its share of the block. */
+const BYTES_PER_WEIGHT: Readonly<Record<number, number>> = {
+  [DTYPE_CODES.f32]: 4,
+  [DTYPE_CODES.f16]: 2,
+  [DTYPE_CODES.bf16]: 2,
+  [DTYPE_CODES.q8_0]: 34 / 32,
+  [DTYPE_CODES.q4_0]: 18 / 32,
+  [DTYPE_CODES.q4_k]: 144 / 256,
+  [DTYPE_CODES.q5_k]: 176 / 256,
+  [DTYPE_CODES.q6_k]: 210 / 256,
+};
+
+/** Bytes of a tensor. */
+export function tensorBytes({ dtype, rows, cols }: { dtype: number; rows: number; cols: number }): number {
+  return rows * cols * BYTES_PER_WEIGHT[dtype]!;
+}
+
 const DTYPES: Readonly<Record<string, "f32" | "f16" | "bf16">> = { F32: "f32", F16: "f16", BF16: "bf16" };
 
 /** A tensor that the architecture needs: its name in the checkpoint and its shape. */

@@ -37,6 +37,7 @@ Deno.test("readArguments() takes what follows -- for words, and - for one", () =
 
 Deno.test("readArguments() reads pull and bench", () => {
   assertEquals(read(["pull", "org/name@rev"]), { kind: "pull", model: "org/name@rev" });
+  assertEquals(read(["pull", "org/name:Q8_0"]), { kind: "pull", model: "org/name:Q8_0" });
   assertEquals(read(["bench", "--json", "--threads", "2"]), {
     kind: "bench",
     options: { json: true, threads: 2 },
@@ -51,7 +52,7 @@ Deno.test("readArguments() gives the help of the command that is asked for", () 
 
 const refusals: [args: string[], part: string][] = [
   [["srve"], "did you mean the command serve?"],
-  [["pull"], "pull needs more: kvrm pull org/name[@revision]"],
+  [["pull"], "pull needs more: kvrm pull org/name[@revision][:file]"],
   [["pull", "a/b", "c/d"], 'unexpected argument "c/d"'],
   [["run", "two", "words"], 'unexpected argument "words"; wanted kvrm run'],
   [["serve", "now"], 'unexpected argument "now"'],

@@ -1,9 +1,10 @@
-import { assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
+import { assertEquals, assertRejects, assertStringIncludes, assertThrows } from "@std/assert";
 import { createHash } from "node:crypto";
 import { join } from "node:path";
 import { ModelError } from "../../runtime/errors.ts";
 import { type DownloadProgress, resolveModel } from "../../runtime/model/hub.ts";
 import { loadModelFolder } from "../../runtime/model/folder.ts";
+import { chooseGguf } from "../../runtime/model/gguf/parts.ts";
 import { progressBar } from "../../runtime/model/progress.ts";
 import { safetensorsBytes, TINY_CONFIG, TINY_TENSORS, TINY_TOKENIZER } from "./support.ts";
 
@@ -105,7 +106,7 @@ function sha256(content: Uint8Array): string {
 
 function listing(path: string, content: Uint8Array) {
   const oid = createHash("sha1").update(`blob ${content.length}\0`).update(content).digest("hex");
-  const large = path.endsWith(".safetensors");
+  const large = /\.(safetensors|gguf)$/.test(path);
   const lfs = {
     oid: createHash("sha256").update(content).digest("hex"),
     size: content.length,
@@ -139,12 +140,14 @@ Deno.test("resolveModel() returns a folder as it is", async () => {
   const folder = await Deno.makeTempDir();
   assertEquals(await resolveModel(folder), folder);
   assertEquals(await resolveModel("./no/such/folder"), "./no/such/folder");
-  assertEquals(await resolveModel("runtime/model"), "runtime/model"); // a folder wins over a name
+  assertEquals(await resolveModel("runtime/model"), "runtime/model"); // a path wins over a name
+  assertEquals(await resolveModel("runtime/mod.gguf"), "runtime/mod.gguf"); // no name ends in .gguf
   await Deno.remove(folder);
 });
 
 Deno.test("resolveModel() refuses what is neither a folder nor a name", async () => {
-  for (const spec of ["", "name", "a/b/c", "org/name@", "org/..", "org/na me"]) {
+  const specs = ["", "name", "a/b/c", "org/name@", "org/..", "org/na me", "org/name:", "org/name:../x.gguf"];
+  for (const spec of specs) {
     await assertRejects(() => resolveModel(spec), ModelError, "wanted org/name or org/name@revision");
   }
 });
@@ -187,6 +190,73 @@ Deno.test("resolveModel() downloads the shards that the index names, and a revis
       new Set(["b.safetensors"]),
     );
   });
+});
+
+/** A repository of GGUF files, one of them in two parts. */
+const GGUFS: Record<string, Uint8Array> = {
+  "config.json": FILES["config.json"]!,
+  "tiny-Q4_K_M.gguf": new Uint8Array(900).fill(1),
+  "tiny-Q8_0-00001-of-00002.gguf": new Uint8Array(800).fill(2),
+  "tiny-Q8_0-00002-of-00002.gguf": new Uint8Array(700).fill(3),
+};
+
+Deno.test("resolveModel() downloads one GGUF file of a repository, with all its parts, and nothing else", async () => {
+  await withHub(GGUFS, async (hub) => {
+    const snapshot = join(hub.cacheDir, "models--org--tiny", "snapshots", COMMIT);
+    const names = () => [...Deno.readDirSync(snapshot)].map(({ name }) => name).sort();
+    const path = await hub.resolve("org/tiny:tiny-Q4_K_M.gguf");
+    assertEquals(path, join(snapshot, "tiny-Q4_K_M.gguf"));
+    assertEquals(Deno.readFileSync(path), GGUFS["tiny-Q4_K_M.gguf"]!);
+    assertEquals(names(), ["tiny-Q4_K_M.gguf"]);
+    const before = hub.requests.length;
+    for (const spec of ["org/tiny:tiny-Q4_K_M", "org/tiny:q4_k_m", "hf.co/org/tiny@main:Q4_K_M"]) {
+      assertEquals(await hub.resolve(spec, { offline: true }), path);
+    }
+    assertEquals(hub.requests.length, before);
+
+    const first = join(snapshot, "tiny-Q8_0-00001-of-00002.gguf");
+    assertEquals(await hub.resolve("org/tiny:Q8_0"), first);
+    assertEquals(names().length, 3);
+    // One part of two is not the model.
+    await Deno.remove(join(snapshot, "tiny-Q8_0-00002-of-00002.gguf"));
+    await assertRejects(() => hub.resolve("org/tiny:Q8_0", { offline: true }), ModelError, "HF_HUB_OFFLINE");
+    assertEquals(await hub.resolve("org/tiny:Q8_0"), first);
+    assertEquals(names().length, 3);
+  });
+});
+
+Deno.test("resolveModel() says which GGUF files a repository has", async () => {
+  await withHub(GGUFS, async (hub) => {
+    await assertRejects(
+      () => hub.resolve("org/tiny:Q2_K"),
+      ModelError,
+      'org/tiny has no GGUF file for "Q2_K": wanted one of tiny-Q4_K_M.gguf, tiny-Q8_0-00001-of-00002.gguf',
+    );
+    await assertRejects(
+      () => hub.resolve("org/tiny"),
+      ModelError,
+      "name one, as in org/tiny:tiny-Q4_K_M.gguf",
+    );
+  });
+});
+
+Deno.test("chooseGguf() takes a file by its path, or by a part of its name that no other has", () => {
+  const paths = [
+    "a-Q4_K_M.gguf",
+    "a-Q4_K_S.gguf",
+    "b/a.Q8_0.gguf",
+    "a-Q6_K-00001-of-00002.gguf",
+    "README.md",
+  ];
+  const choose = (wanted: string) => chooseGguf(paths, wanted, "org/a");
+  assertEquals(choose("b/a.Q8_0.gguf"), ["b/a.Q8_0.gguf"]);
+  assertEquals(choose("b/a.Q8_0"), ["b/a.Q8_0.gguf"]);
+  assertEquals(choose("q8_0"), ["b/a.Q8_0.gguf"]);
+  assertEquals(choose("Q6_K"), ["a-Q6_K-00001-of-00002.gguf", "a-Q6_K-00002-of-00002.gguf"]);
+  assertThrows(() => choose("a"), ModelError, "several GGUF files");
+  assertThrows(() => choose("Q4_K"), ModelError, 'no GGUF file for "Q4_K": wanted one of a-Q4_K_M.gguf');
+  assertThrows(() => choose("README.md"), ModelError, "no GGUF file");
+  assertThrows(() => chooseGguf(["README.md"], "x", "org/a"), ModelError, "nor any other");
 });
 
 Deno.test("resolveModel() goes on with a broken download where it stopped", async () => {

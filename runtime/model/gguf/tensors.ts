@@ -6,6 +6,7 @@
 import { ModelError } from "../../errors.ts";
 import { DTYPE_CODES, type LocatedTensors, Role, tensorSpecs, type WeightDtype } from "../weights.ts";
 import type { GgufConfig } from "./config.ts";
+import { partNumber, partPaths } from "./parts.ts";
 import { type GgufHeader, type GgufTensor, readGgufHeader } from "./reader.ts";
 
 /** The tensor of each role; those of a layer stand behind `blk.N.`. */
@@ -54,27 +55,13 @@ export interface GgufParts {
   tensors: Map<string, GgufTensor & { file: number }>;
 }
 
-const PART = /-(\d{5})-of-(\d{5})\.gguf$/;
-
-/** Paths of all parts of a model, given the first; one path for a model in one file. */
-export function partPaths(path: string): string[] {
-  const [suffix, , total] = PART.exec(path) ?? [];
-  if (suffix === undefined) return [path];
-  const prefix = path.slice(0, -suffix.length);
-  return Array.from(
-    { length: Number(total) },
-    (_, i) => `${prefix}-${String(i + 1).padStart(5, "0")}-of-${total}.gguf`,
-  );
-}
-
 /**
  * Reads the headers of a model's files: the path is the only one, or the first of those that are named
  * `…-00001-of-0000N.gguf`. Throws a ModelError naming the file at fault.
  */
 export function readGgufParts(path: string): GgufParts {
-  const number = PART.exec(path)?.[1];
-  if (number !== undefined && number !== "00001") {
-    throw new ModelError(`${path} is part ${Number(number)} of a model: wanted the path of its first part`);
+  if (partNumber(path) !== 1) {
+    throw new ModelError(`${path} is part ${partNumber(path)} of a model: wanted the path of its first part`);
   }
   const files = partPaths(path);
   const headers = files.map(readGgufHeader);
