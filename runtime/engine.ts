@@ -88,6 +88,8 @@ async function startEngine(options: EngineOptions, worker: Worker): Promise<Engi
   const sizes = engineSizes(options, model.tables, model.dtype, library.gpu);
   const engine = new WorkerEngine(model, sizes, options, library, worker);
   using loading = showLoading(`kvrm: loading ${model.id}`, library.path);
+  // While the worker loads the weights this thread has nothing else to do.
+  model.tokenizer.prepare();
   await engine.started;
   loading.end(true);
   phase("weights loaded, engine planned");

@@ -228,29 +228,24 @@ function preTokenizerName(json: { pre_tokenizer: unknown; normalizer: unknown })
   return JSON.stringify(json.pre_tokenizer).includes("{1,3}") ? "llama-bpe" : "gpt-2";
 }
 
-/** Bytes, of which as many as there is room for, and no merges. */
+/** Three special tokens, then as many bytes as there is room for, in the order of their characters; no merges. */
 function madeUpTokenizer(vocab: number): Record<string, GgufValue> {
-  const tokens = Array.from(
-    { length: vocab },
-    (_, i) => i < 3 ? ["<unk>", "<s>", "</s>"][i]! : i < 259 ? byteToken(i - 3) : `[PAD${i}]`,
-  );
+  const special = ["<unk>", "<s>", "</s>"];
+  const printable = Array.from({ length: 94 }, (_, i) => String.fromCharCode(33 + i));
+  const others = Array.from({ length: 256 }, (_, i) => String.fromCharCode(0x100 + i));
+  const texts = [...special, ...printable, ...others];
+  const tokens = Array.from({ length: vocab }, (_, i) => texts[i] ?? `[PAD${i}]`);
   return {
-    "tokenizer.ggml.model": "llama",
+    "tokenizer.ggml.model": "gpt2",
+    "tokenizer.ggml.pre": "gpt-2",
     "tokenizer.ggml.tokens": { strings: tokens },
-    "tokenizer.ggml.scores": { f32s: new Float32Array(vocab) },
     "tokenizer.ggml.token_type": {
-      i32s: tokens.map((_, i) =>
-        i === 0 ? TOKEN.unknown : i < 3 ? TOKEN.control : i < 259 ? TOKEN.byte : TOKEN.unused
-      ),
+      i32s: tokens.map((_, i) => i < 3 ? TOKEN.control : i < texts.length ? TOKEN.normal : TOKEN.unused),
     },
+    "tokenizer.ggml.merges": { strings: [] },
     "tokenizer.ggml.bos_token_id": { u32: 1 },
     "tokenizer.ggml.eos_token_id": { u32: 2 },
-    "tokenizer.ggml.unknown_token_id": { u32: 0 },
   };
-}
-
-function byteToken(byte: number): string {
-  return `<0x${byte.toString(16).toUpperCase().padStart(2, "0")}>`;
 }
 
 /** Runs `test` with the path of a file in a folder of its own. */

@@ -1,4 +1,5 @@
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
+import { withFile, writeFolderAsGguf } from "../gguf_models.ts";
 import { runServer, startServer } from "./process.ts";
 import { CANNOT_RUN, LIBRARY, MODEL, ROOT, until } from "./service.ts";
 
@@ -120,6 +121,22 @@ Deno.test(
     await Deno.remove(home, { recursive: true });
   },
 );
+
+Deno.test("server.ts serves a GGUF file as it does the folder that it was written from", needed, async () => {
+  await withFile("stories-in-one.gguf", async (path) => {
+    await writeFolderAsGguf(MODEL, path);
+    const request = { prompt: "One day", temperature: 0, max_tokens: 12, logprobs: 1 };
+    const answers = [];
+    for (const model of [MODEL, path]) {
+      await using server = await startServer([], { MODEL: model });
+      assertStringIncludes(server.line, model === path ? "; model stories-in-one (" : "; model tiny (");
+      const { choices } = await (await ask(server.url, request)).json();
+      answers.push(choices[0].text);
+      assertEquals((await server.stop("SIGTERM")).code, 0);
+    }
+    assertEquals(answers[1], answers[0]);
+  });
+});
 
 const badFlags: [flags: string[], parts: string[]][] = [
   [["--slot", "3"], ["unknown flag --slot", "did you mean --slots?"]],
