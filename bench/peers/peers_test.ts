@@ -113,7 +113,7 @@ Deno.test("startPeer() says why a server did not start", async () => {
   await assertRejects(() => startPeer(kvrm(), setup), Error, "models/none");
 });
 
-Deno.test("the recipes give each server the same slots and context", () => {
+Deno.test("llamaServer() gives the context of all slots together, as kvrm() and vllm() give that of one", () => {
   const setup = { model: "m.gguf", slots: 8, context: 1024, threads: 2 };
   const args = (recipe: ReturnType<typeof kvrm>) => recipe.command(setup, 9).args.join(" ");
   assert(args(kvrm()).includes("--slots=8 --max-context=1024 --threads=2"));
