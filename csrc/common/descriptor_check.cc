@@ -143,9 +143,10 @@ bool CheckPadding(const CheckContext& c, const Where& at, const kvrm_segment& se
     return at.No("padding", segment.padding, Want::kAtMost,
                  double(last.logical_start + last.count) * block - slot.kv_len, 0, "what its slot's groups hold");
   }
+  const Where writer{c.refusal, "slots", segment.slot};
   for (uint32_t logical = written; logical < end; ++logical) {
     while (group->logical_start + group->count <= logical) ++group;
-    if (!WriteBlock(c, at, group->physical_start + (logical - group->logical_start))) return false;
+    if (!WriteBlock(c, writer, group->physical_start + (logical - group->logical_start))) return false;
   }
   return true;
 }
