@@ -118,8 +118,8 @@ TEST(ConfigurationsOutOfRangeAreRefused) {
     change(config);
     return config;
   };
-  CHECK_REFUSED(TryCreate(with([](auto& c) { c.abi_version = 3; })), KVRM_INVALID_ARGUMENT,
-                "abi_version is 3, wanted 2");
+  CHECK_REFUSED(TryCreate(with([](auto& c) { c.abi_version = 9; })), KVRM_INVALID_ARGUMENT,
+                "abi_version is 9, wanted 3");
   CHECK_REFUSED(TryCreate(with([](auto& c) { c.slots = 0; })), KVRM_INVALID_ARGUMENT, "slots is 0, wanted 1 to");
   CHECK_REFUSED(TryCreate(with([](auto& c) { c.block_tokens = 24; })), KVRM_INVALID_ARGUMENT, "wanted 16, 32 or 64");
   CHECK_REFUSED(TryCreate(with([](auto& c) { c.max_context = 4096; })), KVRM_INVALID_ARGUMENT,
