@@ -44,6 +44,11 @@ export interface EngineOptions {
   prefillChunk?: number;
   /** The same while others decode. Default 64, at most prefillChunk. */
   mixedChunk?: number;
+  /**
+   * Steps that prompts are spread over while others decode, so that no step is much longer than the next, 1 to 4096;
+   * 1: `mixedChunk` tokens in each. Default 32.
+   */
+  prefillSpread?: number;
   /** Steps in flight: 2 plans the next step while one runs, 1 waits for each. Default 2. */
   inFlight?: 1 | 2;
   /** Whether prompts reuse the KV of equal prefixes. Default true. */
@@ -95,6 +100,8 @@ const GROUPS_PER_SLOT = 8;
 const STAGING_MOVES = 64;
 /** Rows of a chunk at most, as csrc/common/engine_config.cc has it: in mode static-padded a whole prompt's. */
 const MOST_ROWS = 65536;
+/** Steps that prompts are spread over while others decode. */
+const SPREAD_STEPS = 32;
 /** Edits of token states per step: those of a prompt fit while its prefill runs. */
 const EDITS_PER_STEP = 1024;
 
@@ -181,6 +188,7 @@ export function engineSizes(
       slots,
       chunks,
       chunkWhileDecoding: mixedChunk,
+      spreadSteps: integer("prefillSpread", options.prefillSpread, SPREAD_STEPS, 1, 4096),
       edits: EDITS_PER_STEP,
       window: reservesSlots(kvMode) ? 0 : window,
       padded: 0,

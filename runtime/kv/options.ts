@@ -34,6 +34,11 @@ export interface PagerOptions {
   moveBudgetBlocks?: number;
   /** Staging joins runs below this many blocks. Default 4. */
   minRunBlocks?: number;
+  /**
+   * Whether adjacent blocks become one transfer group. Default: not in paged mode. Without it, and in paged mode with
+   * it, a descriptor needs room for a group per block: for comparisons only.
+   */
+  merge?: boolean;
   /** Moves that a step's descriptor holds. Default slots + 64. */
   maxMoves?: number;
 }

@@ -57,8 +57,9 @@ export class BlockPager {
 
     // A remap needs two extents more for a moment, until neighbours are merged.
     const extents = isExtents ? maxGroupsPerSlot + 2 : isStatic ? 1 : maxBlocksPerSequence;
+    const merge = options.merge ?? mode !== "paged";
     for (let slot = 0; slot < slots; slot++) {
-      this.#maps.push(new BlockMap(slot, extents, mode !== "paged", this.stats));
+      this.#maps.push(new BlockMap(slot, extents, merge, this.stats));
     }
     const runs = new FreeRuns(numBlocks);
     const stack = new FreeStack(numBlocks);

@@ -1,85 +1,16 @@
 /**
- * What the block pager costs per step, and what each mechanism of placement buys.
- *
- *     deno run --allow-read bench/pager.ts [trace.csv | trace.jsonl]
- *
- * A CSV has the columns TIMESTAMP,ContextTokens,GeneratedTokens (Azure). A JSONL has input_length,
- * output_length and hash_ids, one id per 512 tokens of prefix (Mooncake); lengths are divided by 4. Without
- * a trace lengths are drawn from a lognormal distribution. Blocks are 32 tokens.
+ * What the block pager costs per step, and what each mechanism of placement buys, with a trace's full lengths and
+ * without the loop: `deno task bench pager [--trace file]`. Blocks are 32 tokens; Mooncake's lengths are divided by 4.
  *
  * @module
  */
-
-import { type BlockMap, BlockPager, type PagerOptions } from "../runtime/kv/mod.ts";
+import { type BlockMap, BlockPager, type PagerOptions } from "../../runtime/kv/mod.ts";
+import { quantile, type Report, type Rows } from "../report.ts";
+import { random } from "../workloads/random.ts";
+import { makeWorkload, type WorkloadRequest } from "../workloads/workload.ts";
 
 const BLOCK = 32;
 const GROUPS = 16;
-
-interface Request {
-  context: number;
-  generated: number;
-  /** Equal ids stand for equal pieces of ID_TOKENS tokens. */
-  ids?: number[];
-}
-
-const ID_TOKENS = 128;
-
-function print(line = ""): void {
-  Deno.stdout.writeSync(new TextEncoder().encode(line + "\n"));
-}
-
-function table(head: string[], rows: (string | number)[][]): void {
-  const cells = [
-    head,
-    ...rows.map((row) => row.map((cell) => typeof cell === "number" ? cell.toFixed(1) : cell)),
-  ];
-  const widths = head.map((_, i) => Math.max(...cells.map((row) => row[i]!.length)));
-  for (const row of cells) {
-    print(row.map((cell, i) => i === 0 ? cell.padEnd(widths[i]!) : cell.padStart(widths[i]!)).join("  "));
-  }
-  print();
-}
-
-function random(seed: number): () => number {
-  let a = seed;
-  return () => {
-    a = (a + 0x6d2b79f5) | 0;
-    let t = Math.imul(a ^ (a >>> 15), 1 | a);
-    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t;
-    return ((t ^ (t >>> 14)) >>> 0) / 4294967296;
-  };
-}
-
-function quantile(sorted: Float64Array, q: number): number {
-  return sorted[Math.min(sorted.length - 1, Math.floor(q * sorted.length))]!;
-}
-
-/** Requests like a chat service's: context of median 900 tokens, answer of median 180. */
-function lognormal(count: number): Request[] {
-  const rnd = random(1);
-  const normal = () => Math.sqrt(-2 * Math.log(1 - rnd())) * Math.cos(2 * Math.PI * rnd());
-  const draw = (median: number, sigma: number, limit: number) =>
-    Math.max(1, Math.min(limit, Math.round(median * Math.exp(sigma * normal()))));
-  return Array.from(
-    { length: count },
-    () => ({ context: draw(900, 0.9, 14_000), generated: draw(180, 0.8, 1_900) }),
-  );
-}
-
-function readTrace(path: string): Request[] {
-  if (path.endsWith(".jsonl")) {
-    return Deno.readTextFileSync(path).trim().split("\n").map((row) => {
-      const { input_length, output_length, hash_ids } = JSON.parse(row);
-      const shrink = (length: number) => Math.max(1, Math.round(length / 4));
-      return { context: shrink(input_length), generated: shrink(output_length), ids: hash_ids };
-    });
-  }
-  const rows = Deno.readTextFileSync(path).trim().split("\n").slice(1).map((row) => row.split(","));
-  return rows.map(([, context, generated]) => ({
-    context: Math.max(1, Number(context)),
-    generated: Math.max(1, Number(generated)),
-  }));
-}
 
 interface Running {
   map: BlockMap;
@@ -102,7 +33,7 @@ class Replay {
   #next = 0;
   #unique = 0;
 
-  constructor(readonly requests: Request[], readonly options: PagerOptions) {
+  constructor(readonly requests: readonly WorkloadRequest[], readonly options: PagerOptions) {
     this.pager = new BlockPager(options);
     this.running = new Array(options.slots).fill(null);
     this.maps = new Array(options.slots).fill(null);
@@ -114,16 +45,17 @@ class Replay {
     const { pager, running, maps } = this;
     for (let slot = 0; slot < running.length; slot++) {
       if (running[slot] !== null) continue;
-      const { context, generated, ids } = this.requests[this.#next % this.requests.length]!;
-      const tokens = new Int32Array(context + generated);
-      for (let i = 0; i < tokens.length; i++) {
-        const id = i < context ? ids?.[Math.floor(i / ID_TOKENS)] : undefined;
-        tokens[i] = id === undefined ? --this.#unique | 0 : id * ID_TOKENS + i % ID_TOKENS;
-      }
+      const { promptTokens, maxTokens } = this.requests[this.#next % this.requests.length]!;
+      const context = promptTokens.length;
+      const tokens = new Int32Array(context + maxTokens);
+      tokens.set(promptTokens);
+      // Answers are different from each other, and so is each time that a request comes round again.
+      const isFirst = this.#next < this.requests.length;
+      for (let i = isFirst ? context : 0; i < tokens.length; i++) tokens[i] = --this.#unique | 0;
       if (!pager.canAdmit(tokens, context, true)) return;
       const map = pager.open(slot, tokens, context, true);
       if (map === null) return;
-      running[slot] = { map, tokens, length: context, end: context + generated };
+      running[slot] = { map, tokens, length: context, end: tokens.length };
       maps[slot] = map;
       this.#next++;
     }
@@ -172,21 +104,23 @@ class Replay {
 }
 
 /** Blocks that `slots` sequences need on average: lengths weighted by the steps that they last. */
-function meanNeed(requests: Request[], slots: number): number {
+function meanNeed(requests: readonly WorkloadRequest[], slots: number): number {
   let blocks = 0, steps = 0;
-  for (const { context, generated } of requests) {
-    blocks += generated * (context + generated / 2) / BLOCK;
-    steps += generated;
+  for (const { promptTokens: { length }, maxTokens } of requests) {
+    blocks += maxTokens * (length + maxTokens / 2) / BLOCK;
+    steps += maxTokens;
   }
   return slots * blocks / steps;
 }
 
 function poolFor(
-  requests: Request[],
+  requests: readonly WorkloadRequest[],
   slots: number,
   share: number,
 ): { numBlocks: number; maxBlocks: number } {
-  const maxBlocks = Math.ceil(Math.max(...requests.map((r) => r.context + r.generated + 1)) / BLOCK);
+  const maxBlocks = Math.ceil(
+    Math.max(...requests.map((r) => r.promptTokens.length + r.maxTokens + 1)) / BLOCK,
+  );
   return { numBlocks: Math.max(maxBlocks, Math.round(share * meanNeed(requests, slots))), maxBlocks };
 }
 
@@ -202,18 +136,14 @@ const VARIANTS: [string, Partial<PagerOptions>][] = [
 
 function fragmentation(
   name: string,
-  requests: Request[],
+  requests: readonly WorkloadRequest[],
   slots: number,
   share: number,
   prefixCache: boolean,
-): void {
+): Report {
   const { numBlocks, maxBlocks } = poolFor(requests, slots, share);
   const steps = 8_000;
-  print(
-    `${name}, ${slots} slots, pool ${share} x mean need (${numBlocks} blocks), G = ${GROUPS}, ` +
-      `prefix cache ${prefixCache ? "on" : "off"}, ${steps} steps`,
-  );
-  const rows = VARIANTS.map(([variant, options]) => {
+  const rows: Rows = VARIANTS.map(([variant, options]) => {
     const replay = new Replay(requests, {
       mode: "kv-rm",
       numBlocks,
@@ -240,40 +170,33 @@ function fragmentation(
       }
     }
     const { stats } = replay.pager;
-    return [
-      variant,
-      (blocks / runs * BLOCK).toFixed(0),
-      (runs / samples).toFixed(2),
-      String(most),
-      (shorts / samples).toFixed(2),
-      (samples / (steps * 0.75 / 16)).toFixed(1),
-      String(replay.preemptions),
-      (1000 * stats.stagedBlocks / replay.tokens).toFixed(2),
-      (100 * stats.prefixHits / Math.max(1, stats.prefixQueries)).toFixed(1),
-    ];
+    return {
+      placement: variant,
+      "tokens/run": Math.round(blocks / runs * BLOCK),
+      "runs/request": runs / samples,
+      most,
+      "short runs/request": shorts / samples,
+      running: samples / (steps * 0.75 / 16),
+      preempted: replay.preemptions,
+      "staged blocks/1k tokens": 1000 * stats.stagedBlocks / replay.tokens,
+      "prefix hits %": 100 * stats.prefixHits / Math.max(1, stats.prefixQueries),
+    };
   });
-  table(
-    [
-      "placement",
-      "tokens/run",
-      "runs/request",
-      "most",
-      "short runs/request",
-      "running",
-      "preempted",
-      "staged blocks/1k tokens",
-      "prefix hits %",
-    ],
+  return {
+    suite: `${name}, ${slots} slots, pool ${share} x mean need (${numBlocks} blocks), G = ${GROUPS}, ` +
+      `prefix cache ${prefixCache ? "on" : "off"}, ${steps} steps`,
     rows,
-  );
+    notes: [],
+  };
 }
 
 /** Microseconds of each of 4,000 steps with histories of about 4,000 tokens in a worn pool. */
 function timeSteps(slots: number): { times: Float64Array; groups: number } {
   const rnd = random(2);
   const requests = Array.from({ length: 4096 }, () => ({
-    context: 3_700 + Math.floor(rnd() * 300),
-    generated: 300 + Math.floor(rnd() * 300),
+    arrivalMs: 0,
+    promptTokens: unlike(3_700 + Math.floor(rnd() * 300)),
+    maxTokens: 300 + Math.floor(rnd() * 300),
   }));
   const { numBlocks, maxBlocks } = poolFor(requests, slots, 1.2);
   const replay = new Replay(requests, {
@@ -296,14 +219,17 @@ function timeSteps(slots: number): { times: Float64Array; groups: number } {
   return { times, groups: replay.pager.stats.groupsAfterMerge / replay.tokens };
 }
 
-function cost(slots: number): (string | number)[][] {
+function cost(slots: number): Rows {
   // Every run does the same, step by step: the fastest of the runs is what the step costs undisturbed.
   const runs = Array.from({ length: 5 }, () => timeSteps(slots));
   const fastest = runs[0]!.times.map((_, i) => Math.min(...runs.slice(1).map((run) => run.times[i]!)));
-  const row = (name: string, times: Float64Array) => {
-    const sorted = times.slice().sort();
-    return [name, quantile(sorted, 0.5), quantile(sorted, 0.99), sorted[sorted.length - 1]!, runs[0]!.groups];
-  };
+  const row = (name: string, times: Float64Array) => ({
+    " ": name,
+    "p50 us/step": quantile(times, 0.5),
+    "p99 us/step": quantile(times, 0.99),
+    "max us/step": quantile(times, 1),
+    "groups/slot": runs[0]!.groups,
+  });
   return [
     row(`${slots} slots, as measured`, runs[runs.length - 1]!.times),
     row(`${slots} slots, fastest of 4 equal runs`, fastest),
@@ -312,7 +238,7 @@ function cost(slots: number): (string | number)[][] {
 
 /** Bytes that the heap grows by in 10,000 steps of decoding without arrivals, once all code is compiled. */
 function heapGrowth(slots: number): number {
-  const requests = [{ context: 3_000, generated: 21_000 }];
+  const requests = [{ arrivalMs: 0, promptTokens: unlike(3_000), maxTokens: 21_000 }];
   const { numBlocks, maxBlocks } = poolFor(requests, slots, 2);
   const replay = new Replay(requests, {
     mode: "kv-rm",
@@ -330,17 +256,33 @@ function heapGrowth(slots: number): number {
   return Deno.memoryUsage().heapUsed - before;
 }
 
-const path = Deno.args[0];
-print(
-  "publish + ensure + planMoves + writeGroups + writeMoves, all slots decoding, histories of 4,000 tokens",
-);
-table(["", "p50 us/step", "p99 us/step", "max us/step", "groups/slot"], [...cost(64), ...cost(256)]);
-print(`heap growth over 10,000 of these steps, 64 slots: ${heapGrowth(64)} bytes`);
-print();
+let made = 0;
 
-const requests = path === undefined ? lognormal(20_000) : readTrace(path);
-const name = path === undefined ? "lognormal lengths" : path.split("/").pop()!;
-fragmentation(name, requests, 64, 1.15, false);
-fragmentation(name, requests, 64, 1.15, true);
-fragmentation(name, requests, 64, 2, true);
-if (requests[0]!.ids !== undefined) fragmentation(name, requests, 64, 4, true);
+/** A prompt whose tokens no other prompt has. */
+function unlike(length: number): Int32Array {
+  return Int32Array.from({ length }, () => ++made);
+}
+
+/** Runs the suite. */
+export function run({ trace }: { trace?: string }): Report[] {
+  const isMooncake = trace?.endsWith(".jsonl") ?? false;
+  const { requests, source } = makeWorkload({
+    family: isMooncake ? "multi-turn" : "chat",
+    trace,
+    lengthScale: isMooncake ? 0.25 : 1,
+    maxContext: 32_768,
+    vocab: 2 ** 30,
+    count: 6_000,
+  });
+  const reports: Report[] = [{
+    suite:
+      "publish + ensure + planMoves + writeGroups + writeMoves, all slots decoding, histories of 4,000 tokens",
+    rows: [...cost(64), ...cost(256)],
+    notes: [`heap growth over 10,000 of these steps, 64 slots: ${heapGrowth(64)} bytes`],
+  }];
+  for (const [share, prefixCache] of [[1.15, false], [1.15, true], [2, true]] as const) {
+    reports.push(fragmentation(source, requests, 64, share, prefixCache));
+  }
+  if (isMooncake) reports.push(fragmentation(source, requests, 64, 4, true));
+  return reports;
+}
