@@ -184,6 +184,12 @@ export const OPTION_GROUPS = {
       "The same while others decode, at most --prefill-chunk.",
       "64",
     ),
+    prefillSpread: option(
+      integer(1, 4096),
+      "STEPS",
+      "Steps that prompts are spread over while others decode: more even times between tokens, later first ones. 1: off.",
+      "32",
+    ),
     prefixCache: toggleOption(
       "Reuse the KV of equal prefixes.",
       "on, but for --kv-mode static and static-padded",

@@ -187,7 +187,7 @@ export const suite: Suite = {
   method: [
     `The real scheduler, pager and descriptor at the full lengths of each family, ${SLOTS} slots kept busy, context ${
       CONTEXT.toLocaleString("en-US")
-    }; the native step computes nothing, for only counts are asked. *Live* are the tokens whose KV running sequences have, tokens of shared blocks once. *Held* is what no other sequence could be given at that time: mapped blocks and those that a step in flight still reads; in the static modes the reservation of each slot in use.`,
+    }; the native step computes nothing, for only counts are asked. _Live_ are the tokens whose KV running sequences have, tokens of shared blocks once. _Held_ is what no other sequence could be given at that time: mapped blocks and those that a step in flight still reads; in the static modes the reservation of each slot in use.`,
     "Cached prefixes that no running sequence uses, and the soft reserve ahead of sequences, can be given to others and are not held. Aim: at most 1.1 times live in every family.",
   ],
   parameters: { slots: SLOTS, context: CONTEXT, steps: STEPS, "steps left out": WARM, "block tokens": 32 },

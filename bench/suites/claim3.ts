@@ -32,9 +32,9 @@ import type { Family } from "../workloads/workload.ts";
 const SPAN_MS = 300_000;
 const LOADS = [0.5, 0.8] as const;
 const AIM = 1.5;
-const LIMIT_S = 30;
+const LIMIT_S = 25;
 /** Requests that a replay has at most; of the five minutes every so many-th is taken. */
-const REQUESTS = 130;
+const REQUESTS = 80;
 
 const FAMILIES = ["chat", "multi-turn"] as const;
 const cases = FAMILIES.flatMap((family) => LOADS.map((load) => `${family}, load ${load}`));
@@ -160,7 +160,7 @@ export const suite: Suite = {
     `An inter-token latency is the time between two tokens of a request as the loop hears of them. Aim: p99 at most ${AIM} × p50.`,
   ],
   parameters: { ...REPLAY_PARAMETERS, slots: SLOTS, "span ms": SPAN_MS, requests: REQUESTS },
-  cases: cases.map((name) => ({ name, seconds: 25 * SIDES.length, parts: SIDES.length })),
+  cases: cases.map((name) => ({ name, seconds: 17 * SIDES.length, parts: SIDES.length })),
   repeats: 1,
   run,
   report,

@@ -9,7 +9,7 @@ import { type EngineOptions, type EngineSizes, engineSizes } from "../../runtime
 import { FragmentedEngine, type Histories } from "../evaluation/fragments.ts";
 import { pagerWith } from "../evaluation/modes.ts";
 import { replay, SwitchedSink } from "../evaluation/replay.ts";
-import { casesOf, measured, round, series, sidesOf, type SuiteResult } from "../evaluation/results.ts";
+import { casesOf, measured, ratio, round, series, sidesOf, type SuiteResult } from "../evaluation/results.ts";
 import { groupPerBlock, MODEL_WORDS } from "../evaluation/sides.ts";
 import { type Context, inTurn, type Part, type Section, type Suite } from "../evaluation/suite.ts";
 import { thin } from "../evaluation/summary.ts";
@@ -67,7 +67,6 @@ const FAMILIES = ["chat", "reasoning"] as const;
 const WEAR = FAMILIES.map((family) => `wear, ${family}`);
 const CUTS = "attention over cut histories";
 const MOVES = "moves beside a step";
-const cases = [...WEAR, CUTS, MOVES];
 
 /** Blocks that the slots need on average: lengths weighted by the steps that they last. */
 function meanNeed(requests: readonly WorkloadRequest[]): number {
@@ -152,6 +151,8 @@ function wear(family: typeof FAMILIES[number], context: Context): { parts: Part[
 
 const HISTORIES: Histories = { slots: 8, tokens: 1_500, blockTokens: BLOCK, steps: 200 };
 const TIMED = 100;
+/** The quantile of a side's steps that stands for it: steps that nothing else on the machine disturbed. */
+const UNDISTURBED = 0.2;
 const CUT_SIDES: readonly { name: string; run: number; merge?: boolean; tokens?: number }[] = [
   { name: "one run", run: Infinity },
   { name: "runs of 16 blocks", run: 16 },
@@ -179,12 +180,13 @@ function cuts(context: Context): { parts: Part[]; source: string } {
       if (i >= 10) times.push(time);
     }
   }
-  const empty = median(engines.find(({ name }) => name === "no history")!.times);
+  const typical = (values: number[]) => quantile(values, UNDISTURBED);
+  const empty = typical(engines.find(({ name }) => name === "no history")!.times);
   const parts = engines.map(({ name, engine, times }) => ({
     side: name,
     values: {
-      "step ms": round(median(times)),
-      "attention ms": round(median(times) - empty),
+      "step ms": round(typical(times)),
+      "attention ms": round(typical(times) - empty),
       "groups/slot": round(engine.groupsPerSlot),
     },
   }));
@@ -213,12 +215,13 @@ function moves(context: Context): { parts: Part[]; source: string } {
       if (i >= 10) times.push(time);
     }
   }
-  const still = median(engines.find(({ count }) => count === 0)!.times);
+  const typical = (values: number[]) => quantile(values, UNDISTURBED);
+  const still = typical(engines.find(({ count }) => count === 0)!.times);
   const parts = engines.map(({ name, engine, times, count, blocks }) => ({
     side: name,
     values: {
-      "step ms": round(median(times)),
-      "us/block": count === 0 ? 0 : round((median(times) - still) / (count * blocks) * 1000),
+      "step ms": round(typical(times)),
+      "us/block": count === 0 ? 0 : round((typical(times) - still) / (count * blocks) * 1000),
       "block KiB": round(engine.blockBytes / 1024),
     },
   }));
@@ -275,11 +278,7 @@ function report(result: SuiteResult): Section {
         withSpread(of(name, "groups/slot")),
         withSpread(of(name, "step ms")),
         withSpread(of(name, "attention ms")),
-        name === "no history" ? "–" : times({
-          ...of(name, "attention ms"),
-          median: of(name, "attention ms").median / of("one run", "attention ms").median,
-          count: 1,
-        }),
+        name === "no history" ? "–" : times(ratio(result, CUTS, name, "one run", "attention ms")),
       ]),
     });
   }
@@ -323,7 +322,7 @@ function answers(
     } transfers of ` +
       `${at("neither", "KiB/transfer worn")} KiB with neither merging nor staging, ` +
       `${at("merge", "groups/slot worn")} with merging alone, ${
-        at("extents, merge", "groups/slot worn")
+        at("extents, merge, any number of groups", "groups/slot worn")
       } with extents, and ` +
       `${at("extents, merge, stage", "groups/slot worn")} of ${
         at("extents, merge, stage", "KiB/transfer worn")
@@ -342,7 +341,6 @@ function answers(
     );
   }
   if (timed) {
-    const attention = (side: string) => measured(result, CUTS, side, "attention ms").median;
     const still = measured(result, MOVES, "none", "step ms").median;
     // The most blocks: what one takes is far below what a step's time varies by.
     const block = measured(result, MOVES, "64 blocks in 64 moves", "us/block").median;
@@ -352,9 +350,9 @@ function answers(
     const cost = perStep * block / 1000 / still;
     answer.push(
       `On this CPU attention over single blocks takes ${
-        times({ median: attention("single blocks") / attention("one run"), low: 0, high: 0, count: 1 })
+        times(ratio(result, CUTS, "single blocks", "one run", "attention ms"))
       } the time of attention over one run, over runs of 4 blocks ${
-        times({ median: attention("runs of 4 blocks") / attention("one run"), low: 0, high: 0, count: 1 })
+        times(ratio(result, CUTS, "runs of 4 blocks", "one run", "attention ms"))
       }. Moving a block takes ${figure(block)} µs of a step of ${
         figure(still)
       } ms, so that staging as much as above takes ${percent(Math.max(0, cost))} of it.`,
@@ -372,14 +370,8 @@ function answers(
         at("extents, merge, stage", "KiB/transfer worn")
       }` +
         (timed
-          ? `; attention over one run instead of single blocks takes ${
-            times({
-              median: measured(result, CUTS, "one run", "attention ms").median /
-                measured(result, CUTS, "single blocks", "attention ms").median,
-              low: 0,
-              high: 0,
-              count: 1,
-            })
+          ? `; attention over single blocks instead of one run takes ${
+            times(ratio(result, CUTS, "single blocks", "one run", "attention ms"))
           } the time on this CPU`
           : ""),
   };
@@ -392,12 +384,12 @@ export const suite: Suite = {
   question:
     "Do extents, merging and staging turn many small transfers into few large ones, what does staging cost, and what does a step gain?",
   method: [
-    `*Wear*: ${SLOTS} slots kept busy with the full lengths of a family for ${
+    `_Wear_: ${SLOTS} slots kept busy with the full lengths of a family for ${
       STEPS.toLocaleString("en-US")
     } steps, in a pool of ${POOL_SHARE} × what they need on average, so that free blocks are scarce and scattered; real scheduler, pager and descriptor, native steps that compute nothing. Fresh are the first ${FRESH} steps, worn the last ${
       WORN.toLocaleString("en-US")
     }.`,
-    `*Cut histories*: ${MODEL_WORDS}; ${HISTORIES.slots} slots decode over histories of ${HISTORIES.tokens} tokens that lie in one run or in pieces. Engines of all kinds take one step each in turn; attention is the step's time less that of a step without history. *Moves*: the same with blocks moved that nobody reads.`,
+    `_Cut histories_: ${MODEL_WORDS}; ${HISTORIES.slots} slots decode over histories of ${HISTORIES.tokens} tokens that lie in one run or in pieces. Engines of all kinds take one step each in turn; attention is the step's time less that of a step without history. _Moves_: the same with blocks moved that nobody reads.`,
   ],
   parameters: {
     slots: SLOTS,
@@ -406,6 +398,7 @@ export const suite: Suite = {
     pool: POOL_SHARE,
     "cut slots": HISTORIES.slots,
     "cut tokens": HISTORIES.tokens,
+    "quantile of steps": UNDISTURBED,
   },
   cases: [
     ...WEAR.map((name) => ({ name, seconds: 15, parts: PLACEMENTS.length })),
