@@ -18,7 +18,9 @@ help: ## List these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' Makefile
 
 .PHONY: serve
-serve: native ## Serve a model over HTTP; MODEL=folder HOST=127.0.0.1 PORT=8000 ARGS="--flags" pass through
+serve: ## Serve a model over HTTP; MODEL=folder HOST=127.0.0.1 PORT=8000 ARGS="--flags" pass through
+	@scripts/bootstrap.sh deno packages service
+	@$(MAKE) -q build/libkvrm_cpu.so 2>/dev/null || $(SUBMAKE) build/libkvrm_cpu.so
 	@scripts/serve.sh
 
 .PHONY: native

@@ -5,7 +5,8 @@
 #   scripts/bootstrap.sh packages   a C++20 compiler, Google Highway and, for the CUDA emulator, Boost.Context, as
 #                                   Debian packages
 #   scripts/bootstrap.sh deps       the npm packages of deno.lock, in Deno's own cache
-#   scripts/bootstrap.sh tools      what only the gate uses: clang-format, shellcheck, curl (never fails)
+#   scripts/bootstrap.sh service    of these, just what the service imports
+#   scripts/bootstrap.sh tools      what only the gate uses: clang-format, shellcheck, curl, promtool (never fails)
 #   scripts/bootstrap.sh pip        Python's pip, which fetches the CUDA compiler (scripts/cuda_toolkit.sh)
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -93,20 +94,49 @@ get_deps() {
   touch .deno/deps
 }
 
+# The configuration and the lock that scripts/serve.sh takes where they are newer than those of the repository.
+get_service() {
+  local folder=.deno/service
+  [[ $folder/ready -nt deno.json && $folder/ready -nt deno.lock && $folder/ready -nt scripts/service_config.sh ]] && return
+  rm -rf $folder
+  mkdir -p $folder
+  scripts/service_config.sh >$folder/deno.json
+  cp deno.lock $folder/
+  # Not frozen: what is left out leaves the lock's copy too. Versions and hashes stay those of the lock.
+  .deno/bin/deno install --quiet --config $folder/deno.json --entrypoint server.ts runtime/worker.ts \
+    runtime/grammar/worker.ts runtime/grammar/check_worker.ts >&2
+  touch $folder/ready
+}
+
+# Of Debian's prometheus just the one program: the package would start a server on this machine.
+get_promtool() {
+  command -v promtool >/dev/null || [[ -x .deno/bin/promtool ]] && return
+  local folder
+  folder="$(mktemp -d)"
+  if (cd "$folder" && apt-get download -qq prometheus >/dev/null 2>&1 &&
+    dpkg-deb --fsys-tarfile prometheus_*.deb | tar x ./usr/bin/promtool); then
+    mv "$folder/usr/bin/promtool" .deno/bin/
+  else
+    say "promtool could not be had: its tests are skipped"
+  fi
+  rm -rf "$folder"
+}
+
 get_tools() {
   local tool missing=()
   for tool in clang-format shellcheck curl; do command -v "$tool" >/dev/null || missing+=("$tool"); done
   ((${#missing[@]} == 0)) || apt_install "${missing[@]}" || true
+  get_promtool
 }
 
 get_pip() {
   python3 -m pip --version >/dev/null 2>&1 || apt_install python3-pip || exit 1
 }
 
-(($# > 0)) || die "which part? deno, packages, deps, tools or pip"
+(($# > 0)) || die "which part? deno, packages, deps, service, tools or pip"
 for part in "$@"; do
   case "$part" in
-    deno | packages | deps | tools | pip) "get_$part" ;;
-    *) die "unknown part '$part', wanted deno, packages, deps, tools or pip" ;;
+    deno | packages | deps | service | tools | pip) "get_$part" ;;
+    *) die "unknown part '$part', wanted deno, packages, deps, service, tools or pip" ;;
   esac
 done

@@ -46,11 +46,16 @@ resolve() {
 deno="$root/.deno/bin/deno"
 [[ -x "$deno" ]] || deno=deno
 
+# Fewer packages than the tests need, where scripts/bootstrap.sh has got just those.
+project="$root/deno.json"
+service="$root/.deno/service"
+if [[ "$service/ready" -nt "$project" && "$service/ready" -nt "$root/deno.lock" ]]; then project="$service/deno.json"; fi
+
 # What a config file says about the same things, asked of the one who reads it.
 config="" file_model="" file_host="" file_port="" file_backend="" file_lib="" file_paths=""
 resolve --config config "${KVRM_CONFIG:-}"
 if [[ -n "$config" ]]; then
-  values="$("$deno" run --no-prompt --frozen --config "$root/deno.json" "--allow-read=$config" \
+  values="$("$deno" run --no-prompt --frozen --config "$project" "--allow-read=$config" \
     "$root/cli/print_config.ts" "$config")" || exit $?
   {
     read -r file_model && read -r file_host && read -r file_port && read -r file_backend && read -r file_lib &&
@@ -109,7 +114,7 @@ if [[ ! -e "$model" && "$model" =~ ^((hf|huggingface)\.co/)?[A-Za-z0-9_][A-Za-z0
 fi
 
 command=(
-  "$deno" run --no-prompt --frozen --config "$root/deno.json"
+  "$deno" run --no-prompt --frozen --config "$project"
   "--allow-net=$net" "--allow-read=$read" "--allow-env=$env" "--allow-ffi=$lib" "${more[@]}"
   "$root/server.ts" "${flags[@]}"
 )
