@@ -6,39 +6,35 @@
  * @module
  */
 import { quantile, type Report } from "../report.ts";
+import type { Flood } from "./http_flood.ts";
 import { type BenchServer, cpuTime, startServer } from "./http_server.ts";
 
 const CONNECTIONS = 64;
 const REQUESTS = 30;
 const TOKENS = 1000;
-const IDLE_REQUESTS = 500;
+const IDLE_REQUESTS = 1000, WARM_UP = 300;
 
-function ask(address: string, body: Record<string, unknown>): Promise<Response> {
-  return fetch(`${address}/v1/completions`, {
-    method: "POST",
-    headers: { "content-type": "application/json" },
-    body: JSON.stringify({ prompt: "Once upon a time", stream: true, ignore_eos: true, ...body }),
-  });
-}
+/**
+ * What a machine for the clients would take from nobody: here they get what the server leaves of the processors,
+ * nearly. So many steps of niceness above the server's.
+ */
+const CLIENT_NICENESS = 5;
 
-/** Streams `requests` completions one after another; returns the tokens by their usage, and the events seen. */
-async function client(address: string, requests: number): Promise<{ tokens: number; events: number }> {
-  const total = { tokens: 0, events: 0 };
-  for (let i = 0; i < requests; i++) {
-    const response = await ask(address, { max_tokens: TOKENS, stream_options: { include_usage: true } });
-    if (!response.ok) throw new Error(`the server answered ${response.status}: ${await response.text()}`);
-    let tail = "";
-    const decoder = new TextDecoder();
-    for await (const bytes of response.body!) {
-      // Each event ends with an empty line.
-      for (let i = bytes.indexOf(10); i >= 0; i = bytes.indexOf(10, i + 2)) {
-        if (bytes[i + 1] === 10) total.events++;
-      }
-      tail = (tail + decoder.decode(bytes.subarray(-400))).slice(-400);
-    }
-    total.tokens += Number(/"completion_tokens":(\d+)/.exec(tail)?.[1] ?? NaN);
-  }
-  return total;
+/** `connections` clients in a process of their own, each asking `requests` times. */
+async function clients(address: string, connections: number, requests: number): Promise<Flood> {
+  const { success, stdout } = await new Deno.Command("nice", {
+    args: ["-n", String(CLIENT_NICENESS), Deno.execPath(), "run", "--allow-net"]
+      .concat(
+        `${import.meta.dirname}/http_flood.ts`,
+        address,
+        String(connections),
+        String(requests),
+        String(TOKENS),
+      ),
+    stderr: "inherit",
+  }).output();
+  if (!success) throw new Error("the clients failed");
+  return JSON.parse(new TextDecoder().decode(stdout));
 }
 
 /** Times of the servers' health routes, in milliseconds, until the result is called. */
@@ -56,28 +52,25 @@ function probe(...addresses: string[]): () => Promise<[number[], number[]]> {
 }
 
 async function flood({ address, pid }: BenchServer, control: BenchServer): Promise<Report> {
-  await Promise.all(Array.from({ length: 8 }, () => client(address, 4)));
+  await clients(address, 8, 20);
   const health = probe(address, control.address);
   const before = cpuTime(pid);
-  const start = performance.now();
-  const totals = await Promise.all(Array.from({ length: CONNECTIONS }, () => client(address, REQUESTS)));
-  const seconds = (performance.now() - start) / 1000;
+  const { tokens, events, seconds } = await clients(address, CONNECTIONS, REQUESTS);
   const cpu = cpuTime(pid) - before;
   const [times, floor] = await health();
-  const sum = (key: "tokens" | "events") => totals.reduce((total, one) => total + one[key], 0);
   return {
     suite: `streaming over ${CONNECTIONS} connections, ${REQUESTS} answers of ${TOKENS} tokens each`,
     rows: [{
-      "tokens/s": sum("tokens") / seconds,
-      "events/s": sum("events") / seconds,
-      "server CPU us/token": cpu * 1000 / sum("tokens"),
+      "tokens/s": tokens / seconds,
+      "events/s": events / seconds,
+      "server CPU us/token": cpu * 1000 / tokens,
       "health p50 ms": quantile(times, 0.5),
       "health p99 ms": quantile(times, 0.99),
       "idle p50 ms": quantile(floor, 0.5),
       "idle p99 ms": quantile(floor, 0.99),
     }],
     notes: [
-      "server, engine loop, all clients and the prober, a process of its own, share the machine's cores;",
+      `server, clients and prober are processes that share the machine's cores; the clients' has niceness +${CLIENT_NICENESS};`,
       "idle: the health of a second server meanwhile that has nothing to do: what the machine itself adds;",
       "tokens that are ready together leave in one event",
     ],
@@ -87,16 +80,20 @@ async function flood({ address, pid }: BenchServer, control: BenchServer): Promi
 /** Milliseconds to the first byte of a stream, and of the health route for comparison. */
 async function idle({ address }: BenchServer): Promise<Report> {
   const streamed: number[] = [], plain: number[] = [];
-  for (let i = 0; i < IDLE_REQUESTS + 50; i++) {
+  for (let i = 0; i < IDLE_REQUESTS + WARM_UP; i++) {
     const start = performance.now();
-    const response = await ask(address, { max_tokens: 1 });
+    const response = await fetch(`${address}/v1/completions`, {
+      method: "POST",
+      headers: { "content-type": "application/json" },
+      body: JSON.stringify({ prompt: "Once upon a time", max_tokens: 1, ignore_eos: true, stream: true }),
+    });
     const reader = response.body!.getReader();
     await reader.read();
     const first = performance.now() - start;
     while (!(await reader.read()).done);
     const again = performance.now();
     await (await fetch(`${address}/health`)).text();
-    if (i < 50) continue;
+    if (i < WARM_UP) continue;
     streamed.push(first);
     plain.push(performance.now() - again);
   }

@@ -76,10 +76,11 @@ kvrm_status Engine::Create(std::shared_ptr<const Model> model, const kvrm_engine
 
 Engine::~Engine() {
   if (!thread_.joinable()) return;
-  stop_ = true;
-  // The loop sleeps on committed_, so that is what has to change.
-  committed_.fetch_add(1);
-  committed_.notify_one();
+  {
+    std::lock_guard lock(mutex_);  // the loop looks at stop_ with it
+    stop_ = true;
+  }
+  begun_.notify_one();
   thread_.join();
 }
 
@@ -92,15 +93,23 @@ kvrm_status Engine::Commit(const uint8_t* descriptor, uint32_t bytes) {
   Entry& entry = ring_[step % kRing];  // a free place of the ring is no state
   KVRM_TRY(gate_.Accept(descriptor, bytes, Bytes(entry.descriptor)));
   entry.committed = Clock::now();
-  committed_.store(step + 1);
-  committed_.notify_one();
+  {
+    std::lock_guard lock(mutex_);
+    committed_.store(step + 1);
+  }
+  begun_.notify_one();
   return KVRM_OK;
 }
 
 void Engine::Loop() {
   for (uint32_t step = 0;; ++step) {
-    while (committed_.load() == step) committed_.wait(step);
-    if (stop_) return;  // what was committed but not begun has no reader any more
+    {
+      // Not committed_.wait(): libstdc++ yields the processor before it sleeps, and on a busy machine gets it
+      // back milliseconds later, whatever was committed since.
+      std::unique_lock lock(mutex_);
+      begun_.wait(lock, [&] { return stop_ || committed_.load() != step; });
+      if (stop_) return;  // what was committed but not begun has no reader any more
+    }
     RunEntry(ring_[step % kRing]);
   }
 }

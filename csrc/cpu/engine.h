@@ -61,11 +61,12 @@ class Engine final : public kvrm::Engine {
   static constexpr uint32_t kRing = 4;
   static_assert(kRing >= KVRM_MAX_IN_FLIGHT);
   Entry ring_[kRing];
-  std::atomic<uint32_t> committed_{0};  // the step loop sleeps on it
-  std::atomic<bool> stop_{false};
-  uint32_t taken_ = 0;            // of the driving thread
-  mutable std::mutex mutex_;      // of completed_ and counters_
-  std::condition_variable done_;  // completed_ has grown
+  std::atomic<uint32_t> committed_{0};
+  uint32_t taken_ = 0;             // of the driving thread
+  mutable std::mutex mutex_;       // of what follows, and of changes of committed_
+  std::condition_variable begun_;  // committed_ has grown, or stop_ was set
+  std::condition_variable done_;   // completed_ has grown
+  bool stop_ = false;
   uint32_t completed_ = 0;
   double counters_[KVRM_COUNTER_COUNT] = {};
   std::thread thread_;
