@@ -4,6 +4,7 @@
  *     deno task bench                              all but gpu, which is scripts/gpu_bench.sh's, and the claims
  *     deno task bench plan --json file             one, its tables also as JSON
  *     deno task bench claim1 [--case name] [--repeat n] [--trace path] [--fresh]
+ *     deno task bench peers [--llama-server path] [--peer name=url]   beside other servers: suites/peers.ts
  *     deno task bench report                       docs/evaluation.md and the README's table, from bench/results
  *
  * @module
@@ -46,12 +47,13 @@ const SUITES: Readonly<Record<string, Known>> = {
 };
 
 /** The claims of the paper: their results are kept, and docs/evaluation.md is made of them. */
-const CLAIMS: Readonly<Record<string, () => Promise<{ suite: Suite }>>> = {
+const CLAIMS: Readonly<Record<string, (flags: Arguments) => Promise<{ suite: Suite }>>> = {
   claim1: () => import("./suites/claim1.ts"),
   claim2: () => import("./suites/claim2.ts"),
   claim3: () => import("./suites/claim3.ts"),
   claim4: () => import("./suites/claim4.ts"),
   claim5: () => import("./suites/claim5.ts"),
+  peers: async (flags) => ({ suite: await (await import("./suites/peers.ts")).peersSuite(flags) }),
 };
 
 /** What follows the names of suites. */
@@ -61,11 +63,24 @@ export interface Arguments {
   repeat?: number;
   cases: string[];
   fresh: boolean;
+  /** llama.cpp's server, with its other programs beside it. */
+  llamaServer?: string;
+  /** Servers that run already. */
+  running: { name: string; address: string }[];
+}
+
+/** Flags that want a value. */
+const VALUED = ["--json", "--trace", "--repeat", "--case", "--llama-server", "--peer"];
+
+function peer(value: string): { name: string; address: string } {
+  const [, name, address] = /^([\w.-]+)=(https?:\/\/[^/]+)\/?$/.exec(value) ?? [];
+  if (!name || !address) throw new Error(`--peer is ${value}, wanted name=http://host:port`);
+  return { name, address };
 }
 
 /** Names of suites and flags. Throws an Error that names a flag which is not known or lacks its value. */
 export function parse(args: readonly string[]): { names: string[]; flags: Arguments } {
-  const flags: Arguments = { cases: [], fresh: false };
+  const flags: Arguments = { cases: [], fresh: false, running: [] };
   const names: string[] = [];
   for (let i = 0; i < args.length; i++) {
     const flag = args[i]!;
@@ -77,14 +92,16 @@ export function parse(args: readonly string[]): { names: string[]; flags: Argume
       flags.fresh = true;
       continue;
     }
-    if (!["--json", "--trace", "--repeat", "--case"].includes(flag)) {
-      throw new Error(`there is no flag ${flag}; there are --json, --trace, --repeat, --case and --fresh`);
+    if (!VALUED.includes(flag)) {
+      throw new Error(`there is no flag ${flag}; there are ${VALUED.join(", ")} and --fresh`);
     }
     const value = args[++i];
     if (value === undefined) throw new Error(`${flag} wants a value`);
     if (flag === "--json") flags.json = value;
     else if (flag === "--trace") flags.trace = value;
     else if (flag === "--case") flags.cases.push(value);
+    else if (flag === "--llama-server") flags.llamaServer = value;
+    else if (flag === "--peer") flags.running.push(peer(value));
     else {
       flags.repeat = Number(value);
       if (!Number.isInteger(flags.repeat) || flags.repeat < 1) {
@@ -117,8 +134,13 @@ async function main(args: string[]): Promise<number> {
   say(machine());
   for (const name of names) {
     if (CLAIMS[name]) {
-      const { suite } = await CLAIMS[name]();
-      runSuite(suite, { cases: flags.cases, repeats: flags.repeat, trace: flags.trace, fresh: flags.fresh });
+      const { suite } = await CLAIMS[name](flags);
+      await runSuite(suite, {
+        cases: flags.cases,
+        repeats: flags.repeat,
+        trace: flags.trace,
+        fresh: flags.fresh,
+      });
       continue;
     }
     const suite = SUITES[name]!;

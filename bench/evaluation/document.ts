@@ -122,6 +122,7 @@ export async function findResults(results = RESULTS): Promise<Found[]> {
     (await import("../suites/claim3.ts")).suite,
     (await import("../suites/claim4.ts")).suite,
     (await import("../suites/claim5.ts")).suite,
+    (await import("../suites/peers.ts")).suite,
   ];
   for (const suite of suites) {
     for (const name of folders) {

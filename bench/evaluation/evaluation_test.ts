@@ -1,4 +1,11 @@
-import { assert, assertAlmostEquals, assertEquals, assertStringIncludes, assertThrows } from "@std/assert";
+import {
+  assert,
+  assertAlmostEquals,
+  assertEquals,
+  assertRejects,
+  assertStringIncludes,
+  assertThrows,
+} from "@std/assert";
 import { parse } from "../main.ts";
 import { makeWorkload } from "../workloads/workload.ts";
 import { documentOf, table, withClaims } from "./document.ts";
@@ -227,11 +234,11 @@ const toy: Suite = {
   }),
 };
 
-Deno.test("runSuite() adds repeats to what is there, case by case, and starts over with other parameters", () => {
+Deno.test("runSuite() adds repeats to what is there, case by case, and starts over with other parameters", async () => {
   const folder = Deno.makeTempDirSync();
   try {
-    runSuite(toy, { cases: [], folder });
-    runSuite(toy, { cases: ["c, one"], repeats: 1, folder });
+    await runSuite(toy, { cases: [], folder });
+    await runSuite(toy, { cases: ["c, one"], repeats: 1, folder });
     const result = readResult(folder, "toy")!;
     const runs = result.runs.map((run) => `${run.case} ${run.side} ${run.repeat}`);
     assertEquals(runs, [
@@ -240,9 +247,9 @@ Deno.test("runSuite() adds repeats to what is there, case by case, and starts ov
     ]);
     assertEquals(result.runs.map(({ series }) => series !== undefined), runs.map((run) => run.endsWith("0")));
     assertEquals(result.sources["c, two"], "source of c, two");
-    runSuite({ ...toy, parameters: { slots: 3 } }, { cases: ["c, two"], repeats: 1, folder });
+    await runSuite({ ...toy, parameters: { slots: 3 } }, { cases: ["c, two"], repeats: 1, folder });
     assertEquals(readResult(folder, "toy")!.runs.length, 2);
-    assertThrows(
+    await assertRejects(
       () => runSuite(toy, { cases: ["d"], folder }),
       Error,
       "toy has no case d; there are: c, one, c, two",
@@ -290,8 +297,18 @@ Deno.test("docs/evaluation.md and the README's table are those that the results 
 Deno.test("parse() takes suites and flags, and names what it does not know", () => {
   assertEquals(parse(["claim1", "--case", "chat", "--repeat", "3", "--fresh", "--trace", "t"]), {
     names: ["claim1"],
-    flags: { cases: ["chat"], fresh: true, repeat: 3, trace: "t" },
+    flags: { cases: ["chat"], fresh: true, repeat: 3, running: [], trace: "t" },
   });
+  assertEquals(parse(["peers", "--llama-server", "s", "--peer", "vllm=http://127.0.0.1:8001/"]), {
+    names: ["peers"],
+    flags: {
+      cases: [],
+      fresh: false,
+      running: [{ name: "vllm", address: "http://127.0.0.1:8001" }],
+      llamaServer: "s",
+    },
+  });
+  assertThrows(() => parse(["--peer", "http://127.0.0.1"]), Error, "wanted name=http://host:port");
   assertThrows(() => parse(["--what"]), Error, "there is no flag --what");
   assertThrows(() => parse(["--repeat", "0"]), Error, "--repeat is 0, wanted a whole number");
   assertThrows(() => parse(["--json"]), Error, "--json wants a value");

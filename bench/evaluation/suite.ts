@@ -39,6 +39,12 @@ export interface Context {
 /** One side of one repeat of a case. */
 export type Part = Pick<Run, "side" | "values" | "series">;
 
+/** All sides of a case, once, and in words what was run. */
+export interface Ran {
+  parts: Part[];
+  source: string;
+}
+
 /** A suite: a question of the evaluation. */
 export interface Suite {
   name: string;
@@ -52,7 +58,7 @@ export interface Suite {
   /** Repeats of a run without --repeat. */
   repeats: number;
   /** Runs all sides of a case once; also says, in words, what was run. */
-  run(name: string, context: Context): { parts: Part[]; source: string };
+  run(name: string, context: Context): Ran | Promise<Ran>;
   report(result: SuiteResult): Section;
 }
 
@@ -74,7 +80,7 @@ export function inTurn<T>(items: readonly T[], repeat: number): T[] {
 }
 
 /** Runs a suite and adds to its results. Throws an Error when a case is not there. */
-export function runSuite(suite: Suite, options: SuiteOptions): SuiteResult {
+export async function runSuite(suite: Suite, options: SuiteOptions): Promise<SuiteResult> {
   const folder = options.folder ?? resultsFolder();
   const cases = suite.cases.filter(({ name }) =>
     options.cases.length === 0 || options.cases.some((wanted) => name.startsWith(wanted))
@@ -98,7 +104,7 @@ export function runSuite(suite: Suite, options: SuiteOptions): SuiteResult {
         ...result.runs.filter((run) => run.case === name).map((run) => run.repeat),
       );
       let begun = false;
-      const { parts, source } = suite.run(name, {
+      const { parts, source } = await suite.run(name, {
         trace: options.trace,
         repeat: number,
         before: result,
