@@ -32,8 +32,12 @@ export interface EngineOptions {
   kvMemory?: number;
   /** Default: the weights' type. "fp8" on GPUs alone. */
   kvDtype?: KvDtype;
-  /** What the weights of the layers and the head become when they are loaded, on GPUs alone. Default: nothing. */
-  quantize?: "fp8" | "int8" | "int4";
+  /**
+   * What the weights of the layers and the head become when they are loaded: "q8" (or "int8") 8 bits, "q4" (or "int4")
+   * 4 bits, with a scale for each 32 on the CPU, for each row (8 bits) or 128 (4 bits) on a GPU; "fp8" on GPUs alone.
+   * Default: nothing.
+   */
+  quantize?: "q8" | "q4" | "fp8" | "int8" | "int4";
   /** Which GPU, as CUDA numbers them. Default 0. */
   device?: number;
   /** Tokens of prompt and answer. Default: the model's, as far as the KV pool holds one such sequence. */
@@ -89,7 +93,13 @@ export interface EngineSizes {
 /** In the order of kvrm_dtype. */
 const DTYPES: readonly KvDtype[] = ["f32", "f16", "bf16", "fp8"];
 const DTYPE_BYTES: Readonly<Record<KvDtype, number>> = { f32: 4, f16: 2, bf16: 2, fp8: 1 };
-const QUANTIZE = { fp8: KVRM.QUANTIZE_FP8, int8: KVRM.QUANTIZE_INT8, int4: KVRM.QUANTIZE_INT4 } as const;
+const QUANTIZE = {
+  q8: KVRM.QUANTIZE_INT8,
+  q4: KVRM.QUANTIZE_INT4,
+  fp8: KVRM.QUANTIZE_FP8,
+  int8: KVRM.QUANTIZE_INT8,
+  int4: KVRM.QUANTIZE_INT4,
+} as const;
 const DEFAULT_SLOTS = 16;
 const DEFAULT_KV_MEMORY = 2 ** 30;
 /** Of the free memory, for a pool whose size was left open. */

@@ -53,14 +53,32 @@ void DequantizeQ6(const uint8_t* block, float* out) {
   }
 }
 
+// Four numbers at once, on any machine.
+typedef float V4 __attribute__((vector_size(16)));
+
+V4 LoadV4(const float* p) {
+  V4 v;
+  std::memcpy(&v, p, sizeof(v));
+  return v;
+}
+
+// To the nearest integer, half to even, for magnitudes below 2^22: 1.5 * 2^23 has no room for a fraction.
+V4 Round(V4 v) { return (v + 0x1.8p23f) - 0x1.8p23f; }
+
+V4 Clamp(V4 v, float low, float high) {
+  const V4 lows = {low, low, low, low}, highs = {high, high, high, high};
+  v = v < lows ? lows : v;
+  return v > highs ? highs : v;
+}
+
 void QuantizeQ8(const float* x, uint8_t* block) {
   float most = 0;
   for (int i = 0; i < 32; ++i) most = std::max(most, std::fabs(x[i]));
   StoreF16(most / 127, block);
-  const float d = LoadF16(block);
-  for (int i = 0; i < 32; ++i) {
-    const float q = d > 0 ? std::clamp(std::nearbyint(x[i] / d), -127.0f, 127.0f) : 0;
-    block[2 + i] = static_cast<uint8_t>(static_cast<int8_t>(q));
+  const float d = LoadF16(block), inverse = d > 0 ? 1 / d : 0;
+  for (int i = 0; i < 32; i += 4) {
+    const V4 q = Clamp(Round(LoadV4(x + i) * inverse), -127, 127);
+    for (int j = 0; j < 4; ++j) block[2 + i + j] = static_cast<uint8_t>(static_cast<int8_t>(q[j]));
   }
 }
 
@@ -75,12 +93,14 @@ void QuantizeQ4(const float* x, uint8_t* block) {
   float best = 0, d = 0;
   for (int attempt = 0; most != 0 && attempt < kTries; ++attempt) {
     const float inverse = -(6.8f + 0.25f * float(attempt)) / most;
-    float xq = 0, qq = 0;
-    for (int i = 0; i < 32; ++i) {
-      const float q = std::clamp(std::nearbyint(x[i] * inverse), -8.0f, 7.0f);
-      xq += x[i] * q;
-      qq += q * q;
+    V4 products = {}, squares = {};
+    for (int i = 0; i < 32; i += 4) {
+      const V4 v = LoadV4(x + i), q = Clamp(Round(v * inverse), -8, 7);
+      products += v * q;
+      squares += q * q;
     }
+    const float xq = products[0] + products[1] + (products[2] + products[3]);
+    const float qq = squares[0] + squares[1] + (squares[2] + squares[3]);
     if (qq > 0 && xq * xq > best * qq) {
       best = xq * xq / qq;
       d = xq / qq;
@@ -88,10 +108,14 @@ void QuantizeQ4(const float* x, uint8_t* block) {
   }
   StoreF16(d, block);
   d = LoadF16(block);
-  const auto quantum = [&](float value) {
-    return d != 0 ? static_cast<int>(std::clamp(std::nearbyint(value / d), -8.0f, 7.0f)) + 8 : 8;
-  };
-  for (int i = 0; i < 16; ++i) block[2 + i] = static_cast<uint8_t>(quantum(x[i]) | quantum(x[i + 16]) << 4);
+  const float inverse = d != 0 ? 1 / d : 0;
+  for (int i = 0; i < 16; i += 4) {
+    const V4 low = Clamp(Round(LoadV4(x + i) * inverse), -8, 7);
+    const V4 high = Clamp(Round(LoadV4(x + i + 16) * inverse), -8, 7);
+    for (int j = 0; j < 4; ++j) {
+      block[2 + i + j] = static_cast<uint8_t>((static_cast<int>(low[j]) + 8) | (static_cast<int>(high[j]) + 8) << 4);
+    }
+  }
 }
 
 }  // namespace

@@ -25,6 +25,8 @@ struct Weight {
   // them itself data is memory that nobody has written.
   bool made_up = false;
   uint64_t made_up_key = 0;
+  // data is a backend's own form of the blocks.
+  bool packed = false;
   // Not 0: the rows are heads of this many, and the file has those that RoPE turns together as neighbours.
   uint32_t interleaved_head = 0;
 

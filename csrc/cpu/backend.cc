@@ -25,11 +25,6 @@ const char* BackendText() {
 bool MakesUpWeights() { return false; }
 
 kvrm_status FinishModel(Model& model) {
-  constexpr const char* kNames[] = {"NONE", "FP8", "INT8", "INT4"};
-  if (model.config.quantize != KVRM_QUANTIZE_NONE) {
-    return Fail(KVRM_UNSUPPORTED, "load model: config.quantize is %s, wanted NONE on the CPU",
-                kNames[model.config.quantize]);
-  }
   if (model.config.device != 0) {
     return Fail(KVRM_INVALID_ARGUMENT, "load model: config.device is %u, wanted 0 on the CPU", model.config.device);
   }

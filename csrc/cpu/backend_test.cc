@@ -36,8 +36,9 @@ TEST(WhatTheCpuDoesNotHaveIsUnsupported) {
   ModelData data{ModelShape()};
   const TemporaryFile file(data.file);
   uint32_t model = 0;
-  data.config.quantize = KVRM_QUANTIZE_INT4;
-  CHECK_REFUSED(data.Load(file.path(), &model), KVRM_UNSUPPORTED, "quantize is INT4, wanted NONE on the CPU");
+  data.config.quantize = KVRM_QUANTIZE_FP8;
+  CHECK_REFUSED(data.Load(file.path(), &model), KVRM_UNSUPPORTED,
+                "quantize is FP8, wanted NONE, INT8 or INT4 on the CPU");
   data.config.quantize = 4;
   CHECK_REFUSED(data.Load(file.path(), &model), KVRM_INVALID_ARGUMENT, "config.quantize is 4, wanted 0 to 3");
   data.config.quantize = KVRM_QUANTIZE_NONE;

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "product.h"
+
 namespace kvrm::cpu {
 namespace {
 
@@ -17,9 +19,10 @@ void ComputeLogits(const Step& step, const HeadRow* rows, uint32_t count) {
               in + size_t{i} * hidden);
     }
   });
+  QuantizeInput(step, {&model.lm_head}, in, count);
   ForRanges(step.threads, MatMulNs(count, vocab, hidden, model.lm_head.dtype), vocab, 32,
             [&](uint32_t begin, uint32_t end, uint32_t) noexcept {
-              MatMul(model.lm_head, nullptr, in, hidden, count, logits, vocab, begin, end, false);
+              Product(step, model.lm_head, nullptr, in, hidden, count, logits, vocab, begin, end, false);
             });
 }
 

@@ -5,6 +5,7 @@
 
 #include "../common/layout.h"
 #include "ops.h"
+#include "quant.h"
 
 namespace kvrm::cpu {
 namespace {
@@ -23,15 +24,15 @@ std::vector<Op> OpList(uint32_t layers) {
   ops.push_back({OpKind::kEmbed, 0, 0, Bits({kHidden, kCos, kSin})});
   for (uint32_t l = 0; l < layers; ++l) {
     ops.push_back({OpKind::kAttnNorm, l, Bits({kHidden}), Bits({kNormed})});
-    ops.push_back({OpKind::kQkv, l, Bits({kNormed}), Bits({kQkv})});
+    ops.push_back({OpKind::kQkv, l, Bits({kNormed}), Bits({kQuant, kQkv})});
     ops.push_back({OpKind::kRopeWrite, l, Bits({kQkv, kCos, kSin}), Bits({kQkv, kQuery})});
     ops.push_back({OpKind::kAttend, l, Bits({kQuery}), Bits({kPartial, kPartialAcc, kAttended})});
-    ops.push_back({OpKind::kAttnOut, l, Bits({kAttended, kHidden}), Bits({kHidden})});
+    ops.push_back({OpKind::kAttnOut, l, Bits({kAttended, kHidden}), Bits({kQuant, kHidden})});
     ops.push_back({OpKind::kFfnNorm, l, Bits({kHidden}), Bits({kNormed})});
-    ops.push_back({OpKind::kGateUp, l, Bits({kNormed}), Bits({kGate, kUp})});
-    ops.push_back({OpKind::kDown, l, Bits({kGate, kHidden}), Bits({kHidden})});
+    ops.push_back({OpKind::kGateUp, l, Bits({kNormed}), Bits({kQuant, kGate, kUp})});
+    ops.push_back({OpKind::kDown, l, Bits({kGate, kHidden}), Bits({kQuant, kHidden})});
   }
-  ops.push_back({OpKind::kHead, 0, Bits({kHidden}), Bits({kHeadIn, kLogits, kScratch, kAdjusted})});
+  ops.push_back({OpKind::kHead, 0, Bits({kHidden}), Bits({kQuant, kHeadIn, kLogits, kScratch, kAdjusted})});
   return ops;
 }
 
@@ -55,6 +56,19 @@ AttentionShape ShapeAttention(const kvrm_model_config& m, const kvrm_engine_conf
   const uint64_t item = std::min(shape.query_rows, std::max(1u, chunk)) * row_partials;
   shape.max_partials = static_cast<uint32_t>(std::max(item, std::min(all, kWavePartials)));
   return shape;
+}
+
+// Bytes for the widest activations that any packed matrix of the model takes.
+size_t QuantBytes(const Model& model, size_t rows) {
+  size_t bytes = 0;
+  const auto widen = [&](const Weight& w) {
+    if (w.packed) bytes = std::max<size_t>(bytes, QuantRowsBytes(rows, w.cols));
+  };
+  for (const LayerWeights& layer : model.layers) {
+    for (const Weight& w : layer.by_role) widen(w);
+  }
+  widen(model.lm_head);
+  return bytes;
 }
 
 // First fit by falling size among the buffers that live at the same time.
@@ -129,6 +143,7 @@ Plan MakePlan(const Model& model, const kvrm_engine_config& config, uint32_t chu
   size(kSin, rows, m.head_dim / 2 * f32);
   size(kPartialAcc, plan.attention.max_partials, m.head_dim * f32);
   size(kPartial, plan.attention.max_partials, sizeof(Partial));
+  size(kQuant, 1, QuantBytes(model, rows));
   size(kHeadIn, config.slots, m.hidden * f32);
   size(kLogits, config.slots, m.vocab * f32);
   size(kScratch, threads, AlignUp(SampleScratchBytes(m.vocab), kCacheLine));

@@ -25,6 +25,7 @@ enum BufferId : uint8_t {
   kSin,         // f32 [R, D / 2]
   kPartialAcc,  // f32 [partials, D]          of one wave of attention
   kPartial,     // Partial [partials]
+  kQuant,       // [R rows of activations of a product with packed weights, see quant.h]; none without such weights
   kHeadIn,      // f32 [S, hidden]
   kLogits,      // f32 [S, vocab]             kept until the next step, for kvrm_read_logits
   kScratch,     // [threads][scratch of sampling]

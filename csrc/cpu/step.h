@@ -68,9 +68,10 @@ void ForRanges(ThreadPool& pool, double ns, uint32_t units, uint32_t grain, cons
 }
 
 // Rough time of a product of m rows with a weight of n rows and k columns on one thread, in ns: it
-// reads at about 10 GB/s or multiplies at about 30 GMAC/s. Only decides how many tiles are cut.
+// reads at about 10 GB/s or multiplies at about 30 GMAC/s, integers at twice that. Only decides how many tiles are cut.
 inline double MatMulNs(double m, double n, double k, uint32_t dtype) {
-  return std::max(n * k * ElementBytes(dtype) / 10, m * n * k / 30);
+  const double bytes = IsBlocks(dtype) ? double(FormatOf(dtype).bytes) / FormatOf(dtype).numbers : ElementBytes(dtype);
+  return std::max(n * k * bytes / 10, m * n * k / (IsBlocks(dtype) ? 60 : 30));
 }
 
 }  // namespace kvrm::cpu

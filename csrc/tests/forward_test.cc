@@ -19,8 +19,8 @@ void CheckLogits(const std::vector<float>& found, const Row64& wanted, double to
 
 // Feeds tokens by decode steps alone, then by chunks with a last decode step, and compares logits with
 // the reference wherever a step samples.
-void CheckModel(const ModelShape& shape, uint32_t length, double tolerance = 1e-4, uint32_t kv_dtype = KVRM_F32) {
-  const TestModel model(shape);
+void CheckLoaded(const TestModel& model, uint32_t length, double tolerance, uint32_t kv_dtype = KVRM_F32) {
+  const ModelShape& shape = model.data.shape;
   kvrm_engine_config config = EngineConfig();
   config.kv_dtype = kv_dtype;
   const std::vector<int32_t> tokens = RandomTokens(length, shape.vocab, 5);
@@ -49,6 +49,10 @@ void CheckModel(const ModelShape& shape, uint32_t length, double tolerance = 1e-
     engine.Step();
     CheckLogits(engine.Logits(1), wanted[done], tolerance);
   }
+}
+
+void CheckModel(const ModelShape& shape, uint32_t length, double tolerance = 1e-4, uint32_t kv_dtype = KVRM_F32) {
+  CheckLoaded(TestModel(shape), length, tolerance, kv_dtype);
 }
 
 ModelShape Shape(uint32_t heads, uint32_t kv_heads) {
@@ -131,6 +135,30 @@ TEST(WeightsInBlocksMatchReference) {
     shape.interleaved = shape.bias = dtype == KVRM_Q4_K || dtype == KVRM_Q8_0;
     shape.tied = dtype == KVRM_Q6_K;
     CheckModel(shape, 20, 1e-1);
+  }
+}
+
+// The head and the layers become blocks when they are loaded; the numbers those hold are the reference's.
+TEST(WeightsQuantisedAtLoadMatchReference) {
+  if (OnGpu()) return;  // csrc/cuda/weights_test.cc has a GPU's
+  for (const auto& [quantize, dtype] : {std::pair{KVRM_QUANTIZE_INT8, KVRM_Q8_0}, {KVRM_QUANTIZE_INT4, KVRM_Q4_0}}) {
+    ModelShape shape;
+    shape.hidden = 128;
+    shape.intermediate = 96;
+    shape.heads = 4;
+    shape.head_dim = 32;
+    shape.dtype = KVRM_BF16;
+    shape.interleaved = true;
+    ModelData data(shape);
+    data.config.quantize = quantize;
+    for (auto& [key, values] : data.weights) {
+      if (key.first == KVRM_EMBED || values.size() <= 128) continue;
+      std::vector<uint8_t> blocks(RowBytes(dtype, values.size()));
+      Quantize(dtype, values.data(), values.size(), blocks.data());
+      Dequantize(dtype, blocks.data(), values.size(), values.data());
+    }
+    const TestModel model(std::move(data));
+    CheckLoaded(model, 20, 5e-2);
   }
 }
 

@@ -148,7 +148,10 @@ struct ModelData {
     const uint32_t dtype = IsBlocks(shape.dtype) && cols == 1 ? uint32_t{KVRM_F32} : shape.dtype;
     const size_t row_bytes = RowBytes(dtype, cols);
     std::vector<uint8_t> stored(rows * row_bytes);
-    if (IsBlocks(dtype)) {
+    if (dtype == KVRM_Q8_0 || dtype == KVRM_Q4_0) {
+      Quantize(dtype, values.data(), values.size(), stored.data());
+      Dequantize(dtype, stored.data(), values.size(), values.data());
+    } else if (IsBlocks(dtype)) {
       FillBlocks(random_(), spread, dtype, values.size(), stored.data());
       Dequantize(dtype, stored.data(), values.size(), values.data());
     } else {
@@ -185,7 +188,9 @@ struct ModelData {
 struct TestModel {
   ModelData data;
   uint32_t handle = 0;
-  explicit TestModel(const ModelShape& shape, uint32_t seed = 1, size_t padding = 0) : data(shape, seed, padding) {
+  explicit TestModel(const ModelShape& shape, uint32_t seed = 1, size_t padding = 0)
+      : TestModel(ModelData(shape, seed, padding)) {}
+  explicit TestModel(ModelData model_data) : data(std::move(model_data)) {
     const TemporaryFile file(data.file);
     CHECK_OK(data.Load(file.path(), &handle));
   }

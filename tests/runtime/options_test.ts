@@ -37,12 +37,14 @@ Deno.test("engineSizes() counts blocks of each type of KV", () => {
 
 Deno.test("engineSizes() hands quantize on as the library's number", () => {
   assertEquals(sizesOf().model.quantize, 0);
-  const numbers = (["fp8", "int8", "int4"] as const).map((quantize) => sizesOf({ quantize }).model.quantize);
-  assertEquals(numbers, [1, 2, 3]);
+  const numbers = (["fp8", "int8", "int4", "q8", "q4"] as const).map((quantize) =>
+    sizesOf({ quantize }).model.quantize
+  );
+  assertEquals(numbers, [1, 2, 3, 2, 3]);
   assertThrows(
     () => sizesOf({ quantize: "int3" } as unknown as EngineOptions),
     InvalidRequestError,
-    "quantize is int3, wanted one of fp8, int8, int4",
+    "quantize is int3, wanted one of q8, q4, fp8, int8, int4",
   );
 });
 
@@ -97,12 +99,12 @@ Deno.test("fitToMemory() says when the asked context cannot be had", () => {
   assertEquals(error.param, "kvMemory");
 });
 
-Deno.test("createEngine() says that the CPU has no quantised weights and no FP8 KV", async () => {
+Deno.test("createEngine() says that the CPU has no FP8", async () => {
   const model = `${FIXTURES}/models/llama3`;
   await assertRejects(
-    () => createEngine({ model, backend: "cpu", quantize: "int4" }),
+    () => createEngine({ model, backend: "cpu", quantize: "fp8" }),
     EngineError,
-    "quantize is INT4, wanted NONE on the CPU",
+    "quantize is FP8, wanted NONE, INT8 or INT4 on the CPU",
   );
   await assertRejects(
     () => createEngine({ model, backend: "cpu", kvDtype: "fp8" }),

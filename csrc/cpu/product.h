@@ -1,0 +1,42 @@
+// product.h - a stage's matrix product with a weight in whichever form it is.
+#ifndef KVRM_CPU_PRODUCT_H_
+#define KVRM_CPU_PRODUCT_H_
+
+#include <initializer_list>
+
+#include "quant.h"
+#include "step.h"
+
+namespace kvrm::cpu {
+
+// Before products with `weights`, which share their input x [m, cols] f32: where one of them is packed, makes 8-bit
+// integers of x, in kQuant. A stage of its own, so that it happens once and not in every tile.
+inline void QuantizeInput(const Step& step, std::initializer_list<const Weight*> weights, const float* x, uint32_t m) {
+  for (const Weight* w : weights) {
+    if (!w->packed) continue;
+    const uint32_t cols = w->cols;
+    uint8_t* out = step.arena + step.plan.offset[kQuant];
+    ForRanges(step.threads, double(m) * cols / 4, m, kXRows, [&](uint32_t begin, uint32_t end, uint32_t) noexcept {
+      QuantKernel().quantize_rows(x, cols, cols, begin, end, out);
+    });
+    return;
+  }
+}
+
+// MatMul of ops.h, x contiguous.
+inline void Product(const Step& step, const Weight& w, const Weight* bias, const float* x, uint32_t cols, uint32_t m,
+                    float* out, size_t out_stride, uint32_t n_begin, uint32_t n_end, bool add) {
+  if (!w.packed) return MatMul(w, bias, x, cols, m, out, out_stride, n_begin, n_end, add);
+  QuantKernel().product({{static_cast<const uint8_t*>(w.data), w.dtype, w.rows, w.cols},
+                         bias,
+                         step.arena + step.plan.offset[kQuant],
+                         m,
+                         out,
+                         out_stride,
+                         n_begin,
+                         n_end,
+                         add});
+}
+
+}  // namespace kvrm::cpu
+#endif  // KVRM_CPU_PRODUCT_H_

@@ -1,0 +1,96 @@
+#include "quant.h"
+
+#include <algorithm>
+#include <cstdlib>
+#include <cstring>
+
+#include "quant_targets.h"
+
+namespace kvrm::cpu {
+namespace {
+
+// What of a block is interleaved dword by dword; a d of two bytes beside it lies apart.
+struct BlockParts {
+  uint32_t first;  // byte of the first dword
+  uint32_t dwords;
+  int d;  // byte of the d that lies apart, -1 for none
+};
+
+BlockParts PartsOf(uint32_t dtype) {
+  switch (dtype) {
+    case KVRM_Q8_0:
+      return {2, 8, 0};
+    case KVRM_Q4_0:
+      return {2, 4, 0};
+    case KVRM_Q4_K:
+      return {0, 36, -1};
+    case KVRM_Q5_K:
+      return {0, 44, -1};
+    default:
+      return {0, 52, 208};
+  }
+}
+
+}  // namespace
+
+uint64_t PackedGroupBytes(uint32_t dtype, uint32_t cols) { return (kGroupRows * RowBytes(dtype, cols) + 63) / 64 * 64; }
+
+void PackGroups(const Weight& w, uint32_t begin, uint32_t end, uint8_t* packed) {
+  const BlockParts parts = PartsOf(w.dtype);
+  const uint32_t flip = w.dtype == KVRM_Q8_0 ? 0x80808080u : 0;
+  const uint64_t row_bytes = RowBytes(w.dtype, w.cols), group_bytes = PackedGroupBytes(w.dtype, w.cols);
+  const uint32_t block_bytes = FormatOf(w.dtype).bytes, blocks = w.cols / FormatOf(w.dtype).numbers;
+  for (uint32_t g = begin; g < end; ++g) {
+    uint8_t* to = packed + g * group_bytes;
+    const uint32_t rows = std::min(kGroupRows, w.rows - g * kGroupRows);
+    if (rows < kGroupRows) std::memset(to, 0, group_bytes);
+    const uint8_t* from[kGroupRows];
+    for (uint32_t r = 0; r < kGroupRows; ++r) {
+      const uint32_t row = g * kGroupRows + std::min(r, rows - 1);
+      from[r] = static_cast<const uint8_t*>(w.data) + w.FileRow(row) * row_bytes;
+    }
+    uint8_t* d = to + uint64_t{blocks} * parts.dwords * 64;
+    for (uint32_t b = 0; b < blocks; ++b) {
+      for (uint32_t j = 0; j < parts.dwords; ++j, to += 64) {
+        const uint64_t at = uint64_t{b} * block_bytes + parts.first + 4 * j;
+        uint32_t dwords[kGroupRows];
+        for (uint32_t r = 0; r < kGroupRows; ++r) {
+          std::memcpy(&dwords[r], from[r] + at, 4);
+          dwords[r] ^= flip;
+        }
+        std::memcpy(to, dwords, rows * 4);
+      }
+      if (parts.d < 0) continue;
+      for (uint32_t r = 0; r < rows; ++r) std::memcpy(d + 2 * r, from[r] + uint64_t{b} * block_bytes + parts.d, 2);
+      d += 2 * kGroupRows;
+    }
+  }
+}
+
+QuantTargets AvailableQuantTargets() {
+  QuantTargets targets = {};
+#if defined(__x86_64__)
+  __builtin_cpu_init();
+  const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
+  if (avx2) targets.kernels[targets.count++] = &kQuantAvx2;
+#endif
+  targets.kernels[targets.count++] = &kQuantScalar;
+  return targets;
+}
+
+const QuantKernels& QuantKernel() {
+  static const QuantKernels& chosen = [&]() -> const QuantKernels& {
+    const QuantTargets targets = AvailableQuantTargets();
+    const char* wanted = std::getenv("KVRM_CPU_TARGET");
+    size_t t = 0;
+    if (wanted && std::strcmp(wanted, "AVX2") == 0) {
+      while (t + 1 < targets.count && std::strcmp(targets.kernels[t]->name, "AVX2") != 0) ++t;
+    } else if (wanted && (std::strcmp(wanted, "SSE4") == 0 || std::strcmp(wanted, "SCALAR") == 0)) {
+      t = targets.count - 1;
+    }
+    return *targets.kernels[t];
+  }();
+  return chosen;
+}
+
+}  // namespace kvrm::cpu
