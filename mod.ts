@@ -24,6 +24,7 @@ export type {
   Constraint,
   Engine,
   EngineStats,
+  FarHistoryMode,
   FinishReason,
   GenerateChunk,
   GenerateRequest,

@@ -36,6 +36,10 @@ const SUITES: Readonly<Record<string, Known>> = {
     about: "streaming over 64 connections, native step a no-op, 15 s",
     load: () => import("./suites/http.ts"),
   },
+  far: {
+    about: "far history: perplexity with summary rows, a plain window and exact attention, 60 s",
+    load: () => import("./suites/far.ts"),
+  },
   grammar: {
     about: "grammars: compiling them, and the masks, 10 s",
     load: () => import("./suites/grammar.ts"),

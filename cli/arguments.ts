@@ -213,6 +213,13 @@ function checkTogether(options: ServerOptions): void {
       `--prefix-cache cannot be had with --kv-mode ${options.kvMode}, which shares nothing; drop one of them`,
     );
   }
+  const { farHistory = "off" } = options;
+  if (farHistory !== "off" && (options.kvMode === "static" || options.kvMode === "static-padded")) {
+    throw new UsageError(
+      `--far-history ${farHistory} cannot be had with --kv-mode ${options.kvMode}, ` +
+        "which gives no block back; drop one of them",
+    );
+  }
   if ((options.tlsCert === undefined) !== (options.tlsKey === undefined)) {
     const [given, missing] = options.tlsCert === undefined
       ? ["--tls-key", "--tls-cert"]

@@ -190,6 +190,30 @@ export const OPTION_GROUPS = {
       "Steps that prompts are spread over while others decode: more even times between tokens, later first ones. 1: off.",
       "32",
     ),
+    farHistory: option(
+      oneOf("off", "summaries", "window"),
+      "off|summaries|window",
+      "What becomes of the KV of old tokens: it stays, becomes summary rows, or is forgotten; on the CPU.",
+      "off",
+    ),
+    farWindow: option(
+      integer(1, 2 ** 24),
+      "TOKENS",
+      "Tokens before each token whose KV stays, with --far-history.",
+      "1024",
+    ),
+    farSinks: option(
+      integer(0, 2 ** 24),
+      "TOKENS",
+      "Tokens at the start whose KV stays, with --far-history; rounded up to blocks.",
+      "4, which is one block",
+    ),
+    farRows: option(
+      integer(2, 256),
+      "COUNT",
+      "Summary rows of a sequence in each layer and KV head, with --far-history summaries.",
+      "32",
+    ),
     prefixCache: toggleOption(
       "Reuse the KV of equal prefixes.",
       "on, but for --kv-mode static and static-padded",

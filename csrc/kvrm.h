@@ -30,6 +30,7 @@ extern "C" {
 #define KVRM_MAX_TOP_LOGPROBS 20u // alternatives reported per token
 #define KVRM_MAX_BIASES 1024u       // biased tokens of one slot
 #define KVRM_MAX_COUNT 32767u       // occurrences of a token that penalties tell apart
+#define KVRM_MAX_FAR_ROWS 256u      // summary rows of one slot
 #define KVRM_MAX_DESCRIPTOR_BYTES (16u << 20)
 #define KVRM_SECTION_ALIGN 64u    // each section of a descriptor or result starts on a multiple
 
@@ -159,7 +160,9 @@ typedef enum kvrm_role {
   F(u32, chunk3)                                                                                \
   F(u32, chunk4)                                                                                \
   F(u32, chunk5)                                                                                \
-  F(u32, chunk6)
+  F(u32, chunk6)                                                                                \
+  F(u32, max_summaries) /* capacity of summaries[]; 0: no far history, no group of kind FAR */  \
+  F(u32, far_rows)      /* F: summary rows of each slot, layer and KV head */
 
 // What the engine decided, and where the sections of its records lie.
 #define KVRM_ENGINE_INFO_FIELDS(F)                                                              \
@@ -181,15 +184,17 @@ typedef enum kvrm_role {
   F(u32, block_bytes)             /* of one block, all layers */                                \
   F(u32, arena_kib)               /* activations of the largest shape */                        \
   F(u32, threads)                                                                               \
-  F(u32, shapes)
+  F(u32, shapes)                                                                                \
+  F(u32, summaries_offset)                                                                      \
+  F(u32, far_row_bytes)           /* of one summary row, all layers and KV heads */
 
 // ---------------------------------------------------------------------------------------------
 // Descriptor: header, slots[S], segments[max_segments], tokens[C], targets[C], groups[max_groups],
-// moves[max_moves], edits[max_edits], masks[mask_rows][mask_words]; each section on a multiple of
-// KVRM_SECTION_ALIGN; unused tails zero, except that unused rows of masks are never read.
+// moves[max_moves], edits[max_edits], masks[mask_rows][mask_words], summaries[max_summaries]; each section on
+// a multiple of KVRM_SECTION_ALIGN; unused tails zero, except that unused rows of masks are never read.
 //
-// What a step does, in this order: moves; edits; then for every active row: embed, layers (write K and
-// V, then attend), and, for rows that sample, final norm, head, sampling. Steps run in commit order.
+// What a step does, in this order: moves; edits; summaries; then for every active row: embed, layers (write K
+// and V, then attend), and, for rows that sample, final norm, head, sampling. Steps run in commit order.
 
 #define KVRM_HEADER_FIELDS(F)                                                                   \
   F(u32, magic)                                                                                 \
@@ -205,7 +210,7 @@ typedef enum kvrm_role {
   F(u32, num_edits)                                                                             \
   F(u32, num_masks)     /* rows of masks[] in use */                                            \
   F(u32, padded_window) /* 0, or tokens that attention is padded to: see padding below */       \
-  F(u32, reserved1)                                                                             \
+  F(u32, num_summaries)                                                                         \
   F(u32, reserved2)                                                                             \
   F(u32, reserved3)
 
@@ -264,11 +269,17 @@ typedef enum kvrm_role {
   F(u32, reserved1)
 
 #define KVRM_GROUP_EXACT 0u  // kind: exact K and V
+#define KVRM_GROUP_FAR 1u    // kind: the slot's summary rows 0 .. count, in place of blocks
 
 // A transfer group: count physically adjacent blocks that hold logically adjacent blocks. A slot's
 // groups are ascending, without gaps or overlaps, and reach to the block of kv_len - 1, or of its padding. They start at
 // logical block 0, or, when every layer has a sliding window, at or before the block of the first
 // token that the row at position can still see through the widest window.
+//
+// One group of a slot, not its last, may be FAR: it stands for the blocks from logical_start up to the next
+// group's, which reaches back to the block of position or further. The step's rows see the summary rows
+// instead of those blocks; count 0: nothing of them. physical_start is 0, and count at most the rows that the
+// slot has. Every row of the slot in this step sees the same summary rows.
 #define KVRM_GROUP_FIELDS(F)                                                                    \
   F(u32, slot_kind) /* slot | kind << 16 */                                                     \
   F(u32, logical_start)                                                                         \
@@ -308,6 +319,25 @@ typedef enum kvrm_role {
   F(i32, token)                                                                                 \
   F(u32, value)                                                                                 \
   F(u32, reserved0)
+
+// Summary rows stand for exact K and V that are given up, for all layers and KV heads of a slot. For each
+// dimension a row has the means of K and V, the variance, least and greatest value of K, and it has the number
+// m of its tokens. Under a query q it scores
+//   min(scale * q.mean + scale^2 / 2 * sum_j q_j^2 variance_j,  scale * sum_j max(q_j least_j, q_j greatest_j))
+//   + log m
+// and takes part in the softmax with the mean of V. csrc/common/far_summary.h has the arithmetic.
+//
+// The rows live in the engine; a slot has none at first. The operations of a step run in their order, after
+// its moves and before it writes K or V. The slot may be idle.
+#define KVRM_SUMMARY_CLEAR 0u  // kind: the slot has no rows; all other fields 0
+#define KVRM_SUMMARY_BLOCK 1u  // row, one the slot has or the next, becomes the summary of tokens of block source
+#define KVRM_SUMMARY_MERGE 2u  // row stands also for what row source stands for, which stays; tokens 0
+
+#define KVRM_SUMMARY_FIELDS(F)                                                                  \
+  F(u32, slot_kind) /* slot | kind << 16 */                                                     \
+  F(u32, row)                                                                                   \
+  F(u32, source)                                                                                \
+  F(u32, tokens)    /* of the block: first | count << 16 */
 
 // ---------------------------------------------------------------------------------------------
 // Result: header, slots[S], tops[S][20], rows[C], row tops[C][20].
@@ -356,6 +386,7 @@ typedef struct kvrm_segment { KVRM_SEGMENT_FIELDS(KVRM_FIELD_) } kvrm_segment;
 typedef struct kvrm_group { KVRM_GROUP_FIELDS(KVRM_FIELD_) } kvrm_group;
 typedef struct kvrm_move { KVRM_MOVE_FIELDS(KVRM_FIELD_) } kvrm_move;
 typedef struct kvrm_edit { KVRM_EDIT_FIELDS(KVRM_FIELD_) } kvrm_edit;
+typedef struct kvrm_summary { KVRM_SUMMARY_FIELDS(KVRM_FIELD_) } kvrm_summary;
 typedef struct kvrm_result_header { KVRM_RESULT_HEADER_FIELDS(KVRM_FIELD_) } kvrm_result_header;
 typedef struct kvrm_slot_result { KVRM_SLOT_RESULT_FIELDS(KVRM_FIELD_) } kvrm_slot_result;
 typedef struct kvrm_row_result { KVRM_ROW_RESULT_FIELDS(KVRM_FIELD_) } kvrm_row_result;
@@ -371,7 +402,8 @@ typedef enum kvrm_counter {
   KVRM_COUNT_SHAPES_PREPARED = 4,  // op lists planned or graphs captured since creation
   KVRM_COUNT_GROUPS = 5,           // groups read
   KVRM_COUNT_HOST_BLOCKS = 6,      // blocks moved from or to the host tier, also counted as moved
-  KVRM_COUNTER_COUNT = 7
+  KVRM_COUNT_SUMMARIES = 7,        // operations of summaries[]
+  KVRM_COUNTER_COUNT = 8
 } kvrm_counter;
 
 #define KVRM_API __attribute__((visibility("default")))

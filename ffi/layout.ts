@@ -16,6 +16,7 @@ export const KVRM = {
   MAX_TOP_LOGPROBS: 20,
   MAX_BIASES: 1024,
   MAX_COUNT: 32767,
+  MAX_FAR_ROWS: 256,
   SECTION_ALIGN: 64,
   F32: 0,
   F16: 1,
@@ -39,12 +40,16 @@ export const KVRM = {
   SLOT_ADJUST: 16,
   SEGMENT_PROMPT_LOGPROBS: 1,
   GROUP_EXACT: 0,
+  GROUP_FAR: 1,
   TIER_POOL: 0,
   TIER_HOST: 1,
   EDIT_CLEAR: 0,
   EDIT_PROMPT: 1,
   EDIT_COUNT: 2,
   EDIT_BIAS: 3,
+  SUMMARY_CLEAR: 0,
+  SUMMARY_BLOCK: 1,
+  SUMMARY_MERGE: 2,
   RESULT_SAMPLED: 1,
 } as const;
 
@@ -134,6 +139,8 @@ export const ENGINE_CONFIG = record("engine_config", [
   "u32 chunk4",
   "u32 chunk5",
   "u32 chunk6",
+  "u32 max_summaries",
+  "u32 far_rows",
 ]);
 
 /** kvrm_engine_info, in words. */
@@ -157,6 +164,8 @@ export const ENGINE_INFO = record("engine_info", [
   "u32 arena_kib",
   "u32 threads",
   "u32 shapes",
+  "u32 summaries_offset",
+  "u32 far_row_bytes",
 ]);
 
 /** kvrm_header, in words. */
@@ -174,7 +183,7 @@ export const HEADER = record("header", [
   "u32 num_edits",
   "u32 num_masks",
   "u32 padded_window",
-  "u32 reserved1",
+  "u32 num_summaries",
   "u32 reserved2",
   "u32 reserved3",
 ]);
@@ -228,6 +237,9 @@ export const MOVE = record("move", ["u32 tiers", "u32 from", "u32 to", "u32 coun
 
 /** kvrm_edit, in words. */
 export const EDIT = record("edit", ["u32 slot_kind", "i32 token", "u32 value", "u32 reserved0"]);
+
+/** kvrm_summary, in words. */
+export const SUMMARY = record("summary", ["u32 slot_kind", "u32 row", "u32 source", "u32 tokens"]);
 
 /** kvrm_result_header, in words. */
 export const RESULT_HEADER = record("result_header", [

@@ -90,6 +90,10 @@ export interface NativeEngineConfig {
   threads: number;
   /** Chunk sizes of the mixed shapes, ascending. */
   chunks: readonly number[];
+  /** Operations on summary rows per step; 0, the default: no far history. */
+  maxSummaries?: number;
+  /** Summary rows of a slot. Default 0. */
+  farRows?: number;
 }
 
 /** Sizes and section offsets in bytes: kvrm_engine_info. */
@@ -242,6 +246,8 @@ export class NativeModel implements Disposable {
     record[ENGINE_CONFIG.threads] = config.threads;
     record[ENGINE_CONFIG.num_chunks] = config.chunks.length;
     record.set(config.chunks, ENGINE_CONFIG.chunk0);
+    record[ENGINE_CONFIG.max_summaries] = config.maxSummaries ?? 0;
+    record[ENGINE_CONFIG.far_rows] = config.farRows ?? 0;
     const info = new Uint32Array(ENGINE_INFO.words);
     const handle = new Uint32Array(1);
     unwrap(

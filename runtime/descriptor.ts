@@ -4,7 +4,7 @@
  *
  * @module
  */
-import { EDIT, GROUP, HEADER, KVRM, type NativeEngineInfo, SEGMENT, SLOT } from "../ffi/mod.ts";
+import { EDIT, GROUP, HEADER, KVRM, type NativeEngineInfo, SEGMENT, SLOT, SUMMARY } from "../ffi/mod.ts";
 import type { MaskClient } from "./grammar/board.ts";
 import type { BlockPager } from "./kv/mod.ts";
 import type { StepPlan } from "./scheduler.ts";
@@ -16,6 +16,7 @@ export interface DescriptorLimits {
   blockTokens: number;
   maxGroups: number;
   maxMoves: number;
+  maxSummaries?: number;
 }
 
 /** The record under construction. */
@@ -33,6 +34,7 @@ export class Descriptor {
   readonly #moves: number;
   readonly #edits: number;
   readonly #masks: number;
+  readonly #summaries: number;
   readonly #maskWords: number;
   readonly #maskSource: MaskClient | null;
   // What the last fill used of each section, so that only that much must be zeroed again.
@@ -42,6 +44,7 @@ export class Descriptor {
   #usedMoves = 0;
   #usedEdits = 0;
   #usedMasks = 0;
+  #usedSummaries = 0;
 
   /**
    * @param info where the engine wants the sections
@@ -61,6 +64,7 @@ export class Descriptor {
     this.#moves = info.moves_offset / 4;
     this.#edits = info.edits_offset / 4;
     this.#masks = info.masks_offset / 4;
+    this.#summaries = info.summaries_offset / 4;
     this.#maskWords = info.mask_words;
     this.#maskSource = masks;
   }
@@ -85,7 +89,7 @@ export class Descriptor {
   }
 
   /**
-   * Writes `plan`; takes the pending moves out of `pager`.
+   * Writes `plan`; takes the pending moves and summaries out of `pager`.
    *
    * @throws {RangeError} when the groups exceed their capacity: the pager broke its promise
    */
@@ -93,6 +97,7 @@ export class Descriptor {
     const u32 = this.#u32;
     this.#clear();
     this.#usedMoves = pager.writeMoves(u32, this.#moves, this.#limits.maxMoves);
+    this.#usedSummaries = pager.writeSummaries(u32, this.#summaries, this.#limits.maxSummaries ?? 0);
     for (let i = 0; i < plan.decodeCount; i++) {
       const slot = plan.decodeSlots[i]!;
       this.#writeDecode(slot, plan.sequences[slot]!, plan.paddedWindow);
@@ -112,6 +117,7 @@ export class Descriptor {
     u32[HEADER.num_moves] = this.#usedMoves;
     u32[HEADER.num_edits] = this.#usedEdits;
     u32[HEADER.num_masks] = this.#usedMasks;
+    u32[HEADER.num_summaries] = this.#usedSummaries;
   }
 
   #clear(): void {
@@ -123,12 +129,14 @@ export class Descriptor {
     u32.fill(0, this.#groups, this.#groups + this.#usedGroups * GROUP.words);
     u32.fill(0, this.#moves, this.#moves + this.#usedMoves * 4);
     u32.fill(0, this.#edits, this.#edits + this.#usedEdits * EDIT.words);
+    u32.fill(0, this.#summaries, this.#summaries + this.#usedSummaries * SUMMARY.words);
     this.#usedSegments =
       this.#usedTokens =
       this.#usedGroups =
       this.#usedMoves =
       this.#usedEdits =
       this.#usedMasks =
+      this.#usedSummaries =
         0;
   }
 

@@ -153,7 +153,7 @@ export class LivePublisher {
       const sequence = scheduler.running[i]!;
       const map = sequence.map!;
       const at = sequence.slot * SlotField.WORDS;
-      const blocks = map.blockCount - map.firstBlock;
+      const blocks = map.mappedBlocks;
       slots[at + SlotField.ID] = sequence.id;
       slots[at + SlotField.TOKENS] = sequence.scheduled;
       slots[at + SlotField.PROMPT] = sequence.promptLength;

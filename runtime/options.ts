@@ -5,11 +5,11 @@
  */
 import { KVRM, type NativeEngineConfig, type NativeModelOptions } from "../ffi/mod.ts";
 import { InvalidRequestError } from "./errors.ts";
-import { type PagerOptions, reservesSlots } from "./kv/mod.ts";
+import { FarHistory, type FarHistoryOptions, type PagerOptions, reservesSlots } from "./kv/mod.ts";
 import type { ModelTables } from "./model/folder.ts";
 import { longestBuckets } from "./padding.ts";
 import type { SchedulerOptions } from "./scheduler.ts";
-import type { KvDtype, KvMode } from "./types.ts";
+import type { FarHistoryMode, KvDtype, KvMode } from "./types.ts";
 
 /** How an engine is to be built. Everything but the model has a default. */
 export interface EngineOptions {
@@ -55,6 +55,14 @@ export interface EngineOptions {
   prefillSpread?: number;
   /** Steps in flight: 2 plans the next step while one runs, 1 waits for each. Default 2. */
   inFlight?: 1 | 2;
+  /** What becomes of the KV of old tokens; not in mode static, and not on GPUs. Default "off": it stays. */
+  farHistory?: FarHistoryMode;
+  /** Tokens before each token whose KV stays, at least; rounded up to blocks. Default 1024. */
+  farWindow?: number;
+  /** Tokens at the start whose KV stays; rounded up to blocks. Default 4, as good as one block. */
+  farSinks?: number;
+  /** Summary rows of a sequence in each layer and KV head, 2 to 256. Default 32. */
+  farRows?: number;
   /** Whether prompts reuse the KV of equal prefixes. Default true. */
   prefixCache?: boolean;
   /** Whether requests may have constraints, which need room for masks in the descriptor. Default true. */
@@ -114,6 +122,8 @@ const MOST_ROWS = 65536;
 const SPREAD_STEPS = 32;
 /** Edits of token states per step: those of a prompt fit while its prefill runs. */
 const EDITS_PER_STEP = 1024;
+/** Operations on summary rows per step, beside two for each slot: blocks of a prefix that was found. */
+const SUMMARIES_PER_STEP = 64;
 
 /**
  * Works out an engine's sizes.
@@ -145,11 +155,12 @@ export function engineSizes(
   const quantize = options.quantize === undefined
     ? KVRM.QUANTIZE_NONE
     : QUANTIZE[oneOf("quantize", options.quantize, Object.keys(QUANTIZE) as (keyof typeof QUANTIZE)[])];
+  const far = farOptions(options, tables, kvMode, slots, blockTokens, gpu);
   const limited = { ...options, mostKvMemory: gpu ? Infinity : DEFAULT_KV_MEMORY };
   const maxPosition = kvMode === "static-padded"
     ? Math.min(config.maxPosition, MOST_ROWS)
     : config.maxPosition;
-  const pool = poolSize(limited, slots, blockTokens, blockBytes, maxPosition, kvMode);
+  const pool = poolSize(limited, slots, blockTokens, blockBytes, maxPosition, kvMode, far);
 
   const chunks = [prefillChunk];
   for (let chunk = prefillChunk / 4; chunk >= 16 && chunks.length < 3; chunk /= 4) {
@@ -183,6 +194,7 @@ export function engineSizes(
       kvDtype: DTYPES.indexOf(kvDtype),
       threads,
       chunks,
+      ...(far && { maxSummaries: far.maxSummaries, farRows: far.rows }),
     },
     pager: {
       numBlocks: 0,
@@ -193,6 +205,7 @@ export function engineSizes(
       maxGroupsPerSlot: GROUPS_PER_SLOT,
       prefixCache: !reservesSlots(kvMode) && (options.prefixCache ?? true),
       maxMoves,
+      ...(far && { far }),
     },
     scheduler: {
       slots,
@@ -218,7 +231,10 @@ export function fitToMemory(sizes: EngineSizes, free: number): EngineSizes {
   if (!sizes.open.kvMemory || native.numBlocks * blockBytes <= budget) return sizes;
   const wanted = { kvMemory: budget, ...(!sizes.open.maxContext && { maxContext }) };
   const { slots, blockTokens } = native;
-  return withPool(sizes, poolSize(wanted, slots, blockTokens, blockBytes, maxContext, sizes.kvMode));
+  return withPool(
+    sizes,
+    poolSize(wanted, slots, blockTokens, blockBytes, maxContext, sizes.kvMode, sizes.pager.far),
+  );
 }
 
 interface PoolSize {
@@ -229,7 +245,9 @@ interface PoolSize {
 function withPool(sizes: EngineSizes, { maxContext, numBlocks }: PoolSize): EngineSizes {
   const { slots, blockTokens } = sizes.native;
   const maxBlocksPerSequence = Math.ceil(maxContext / blockTokens);
-  const maxGroups = slots * (sizes.kvMode === "paged" ? maxBlocksPerSequence : GROUPS_PER_SLOT);
+  // Far history is a group of its own and cuts another in two.
+  const more = sizes.pager.far ? 2 : 0;
+  const maxGroups = slots * ((sizes.kvMode === "paged" ? maxBlocksPerSequence : GROUPS_PER_SLOT) + more);
   const padded = sizes.kvMode === "static-padded" ? maxContext : 0;
   const chunks = padded > 0 ? longestBuckets(padded, KVRM.MAX_SHAPES - 1) : sizes.native.chunks;
   return {
@@ -241,6 +259,43 @@ function withPool(sizes: EngineSizes, { maxContext, numBlocks }: PoolSize): Engi
   };
 }
 
+/** What becomes of old blocks; undefined: they stay. */
+function farOptions(
+  options: EngineOptions,
+  tables: ModelTables,
+  kvMode: KvMode,
+  slots: number,
+  blockTokens: number,
+  gpu: boolean,
+): FarHistoryOptions | undefined {
+  const mode = oneOf("farHistory", options.farHistory ?? "off", ["off", "summaries", "window"]);
+  const window = integer("farWindow", options.farWindow, 1024, 1, 2 ** 24);
+  const sinks = integer("farSinks", options.farSinks, 4, 0, 2 ** 24);
+  const rows = integer("farRows", options.farRows, 32, 2, KVRM.MAX_FAR_ROWS);
+  if (mode === "off") return undefined;
+  const refuse = (found: string, wanted: string) => {
+    throw new InvalidRequestError(
+      `farHistory is ${mode} with ${found}, wanted ${wanted}, or farHistory off`,
+      "farHistory",
+    );
+  };
+  if (reservesSlots(kvMode)) refuse(`kvMode ${kvMode}`, "kvMode kv-rm or paged");
+  if (gpu) refuse("a GPU", "backend cpu");
+  const windowed = tables.layerWindows.findIndex((tokens) => tokens > 0);
+  if (windowed >= 0) {
+    refuse(
+      `a model whose layer ${windowed} has a sliding window of ${tables.layerWindows[windowed]} tokens`,
+      "a model with full attention in every layer",
+    );
+  }
+  return {
+    sinkBlocks: Math.ceil(sinks / blockTokens),
+    windowBlocks: Math.ceil(window / blockTokens),
+    rows: mode === "summaries" ? rows : 0,
+    maxSummaries: 2 * slots + SUMMARIES_PER_STEP,
+  };
+}
+
 /** Context and blocks that fit each other: the pool holds at least one sequence of the full context. */
 function poolSize(
   options: Pick<EngineOptions, "maxContext" | "kvMemory"> & { mostKvMemory?: number },
@@ -249,11 +304,15 @@ function poolSize(
   blockBytes: number,
   maxPosition: number,
   kvMode: KvMode,
+  farHistory: FarHistoryOptions | undefined,
 ): PoolSize {
   if (options.maxContext !== undefined) integer("maxContext", options.maxContext, 0, 1, maxPosition);
   const sequences = reservesSlots(kvMode) ? slots : 1;
   const wanted = options.maxContext ?? maxPosition;
-  const perSequence = Math.ceil(wanted / blockTokens);
+  const far = farHistory === undefined ? undefined : new FarHistory(farHistory, blockTokens);
+  // What is given up comes back once the steps that read it are done: two strides at most.
+  const bound = far === undefined ? Infinity : far.maxBlocks + 2 * far.stride;
+  const perSequence = Math.min(Math.ceil(wanted / blockTokens), bound);
   const all = perSequence * slots;
   const memory = options.kvMemory ?? Math.min(all * blockBytes, options.mostKvMemory ?? Infinity);
   const held = Math.floor(memory / blockBytes);

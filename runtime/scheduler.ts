@@ -64,6 +64,8 @@ export class StepPlan {
   /** Edits of each slot's token state, `editCount` in all. [slots] */
   readonly edits: Int32Array;
   editCount = 0;
+  /** Operations on summary rows. */
+  summaryCount = 0;
 
   constructor(slots: number) {
     this.sequences = new Array<Sequence | null>(slots).fill(null);
@@ -77,7 +79,8 @@ export class StepPlan {
   }
 
   get empty(): boolean {
-    return this.decodeCount === 0 && this.segmentCount === 0 && this.editCount === 0;
+    return this.decodeCount === 0 && this.segmentCount === 0 && this.editCount === 0 &&
+      this.summaryCount === 0;
   }
 
   clear(step: number): void {
@@ -93,6 +96,7 @@ export class StepPlan {
     this.paddedWindow = 0;
     this.edits.fill(0);
     this.editCount = 0;
+    this.summaryCount = 0;
   }
 }
 
@@ -187,9 +191,10 @@ export class Scheduler {
     } else {
       this.#beside = this.#shareOfPrompts();
       this.#planDecodes(plan, step);
-      this.#planSegments(plan);
+      this.#planSegments(plan, step);
       this.#planWaiting(plan, step, onAdmit);
     }
+    plan.summaryCount = this.#pager.summaries;
     const rows = plan.tokenCount + plan.paddingCount;
     if (rows > 0) plan.shape = 1 + this.#options.chunks.findIndex((chunk) => chunk >= rows);
   }
@@ -245,11 +250,24 @@ export class Scheduler {
     }
   }
 
-  #planSegments(plan: StepPlan): void {
+  #planSegments(plan: StepPlan, step: number): void {
     for (let i = 0; i < this.running.length; i++) {
       const sequence = this.running[i]!;
-      if (prefills(sequence) && this.#room(plan) > 0) this.#planSegment(plan, sequence);
+      if (!prefills(sequence) || this.#room(plan) <= 0) continue;
+      while (!this.#planSegment(plan, sequence)) {
+        // A prompt has all its blocks from the start, unless it gives up some on its way.
+        if (this.#pager.far === null || this.#pager.stats.inFlight > 0) break;
+        const victim = this.#lastUnplanned(plan, sequence);
+        if (victim === null) break;
+        this.preempt(victim, step - 1);
+      }
     }
+  }
+
+  /** The last in the order, after `sequence`, that has no part in the step. */
+  #lastUnplanned(plan: StepPlan, sequence: Sequence): Sequence | null {
+    const victim = this.running[this.running.length - 1]!;
+    return victim === sequence || plan.sequences[victim.slot] === victim ? null : victim;
   }
 
   #planWaiting(plan: StepPlan, step: number, onAdmit: (sequence: Sequence) => void): void {
@@ -325,6 +343,7 @@ export class Scheduler {
     if (!this.#maySample(sequence)) return true; // until its mask is there
     const position = sequence.scheduled;
     const map = sequence.map!;
+    if (!this.#pager.giveUp(map, position, plan.step)) return true; // until the rows are made
     if (!this.#pager.ensure(map, position + 1, position)) return false;
     this.#passWindow(sequence, position);
     if (!this.#planEdits(plan, sequence)) return true; // its token has to wait for them
@@ -335,14 +354,19 @@ export class Scheduler {
     return true;
   }
 
-  #planSegment(plan: StepPlan, sequence: Sequence): void {
+  /** False: the sequence has no blocks for what comes next. */
+  #planSegment(plan: StepPlan, sequence: Sequence): boolean {
     const position = sequence.scheduled;
+    const { far } = this.#pager;
+    if (!this.#pager.giveUp(sequence.map!, position, plan.step)) return true;
     const left = sequence.length - position;
     let count = Math.min(left, this.#room(plan));
+    // All rows of a step see the same summary rows.
+    if (far !== null) count = Math.min(count, far.nextStride(position) - position);
     // Without all its edits, or its mask, it may not sample: the last token stays behind, to become a row of its own.
     const ready = this.#planEdits(plan, sequence) && this.#maySample(sequence);
     if (!ready && count === left && sequence.maxTokens > 0) count--;
-    if (!this.#pager.ensure(sequence.map!, position + count, position)) return;
+    if (!this.#pager.ensure(sequence.map!, position + count, position)) return false;
     this.#passWindow(sequence, position);
     const i = plan.segmentCount++;
     plan.sequences[sequence.slot] = sequence;
@@ -356,6 +380,7 @@ export class Scheduler {
       ? Math.min(paddedLength(count, padded), padded - position) - count
       : 0;
     plan.paddingCount += plan.segmentPadding[i]!;
+    return true;
   }
 
   /** Whether the sequence has no grammar, or its mask is there. Asking for it has it made. */

@@ -10,6 +10,12 @@ import type { GenerationTiming, RequestMetrics } from "./telemetry/request_metri
 /** How the KV cache is placed: see docs/architecture.md. */
 export type KvMode = "kv-rm" | "static" | "static-padded" | "paged";
 
+/**
+ * What becomes of the KV of old tokens: it stays, becomes summary rows, or (a plain sliding window, to compare with)
+ * is forgotten. See docs/far-history.md.
+ */
+export type FarHistoryMode = "off" | "summaries" | "window";
+
 /** Storage type of the KV cache. */
 export type KvDtype = "f32" | "f16" | "bf16" | "fp8";
 

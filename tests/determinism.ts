@@ -8,6 +8,7 @@ import { assert, assertEquals } from "@std/assert";
 import fc from "fast-check";
 import { reservesSlots } from "../runtime/kv/mod.ts";
 import type { ModelTables } from "../runtime/model/folder.ts";
+import type { EngineOptions } from "../runtime/options.ts";
 import type { SequenceOptions } from "../runtime/sequence.ts";
 import { State } from "../runtime/sequence.ts";
 import type { KvDtype, KvMode } from "../runtime/types.ts";
@@ -106,6 +107,8 @@ export interface Subject {
   maxRequests?: number;
   /** Tokens of an answer, at most. Default 100. */
   maxTokens?: number;
+  /** Options of a far history. Default: there is none. */
+  far?: Pick<EngineOptions, "farHistory" | "farWindow" | "farSinks" | "farRows">;
 }
 
 function open(model: Subject, on: Setting): Bench {
@@ -132,6 +135,7 @@ function open(model: Subject, on: Setting): Bench {
       prefillChunk: 128,
       prefixCache: on.prefixCache,
       inFlight: on.inFlight,
+      ...model.far,
     },
     extraMaps,
   );
@@ -188,10 +192,13 @@ export function checkDeterminism(model: Subject): void {
   let preemptions = 0;
   let reused = 0;
   let moved = 0;
+  let givenUp = 0;
   try {
     const requests = fc.array(request, { minLength: 1, maxLength: model.maxRequests ?? 10 });
     fc.assert(
-      fc.property(requests, setting, fc.nat(), (many, on, seed) => {
+      fc.property(requests, setting, fc.nat(), (many, drawn, seed) => {
+        // Modes that reserve slots give no block back, and so have no far history.
+        const on = model.far && reservesSlots(drawn.kvMode) ? { ...drawn, kvMode: "kv-rm" as const } : drawn;
         const wanted = many.map((one) => alone.run(one.prompt, limit(one.maxTokens), one.sampling));
         using together = open(model, on);
         if (on.fragment > 0 && on.kvMode === "kv-rm") fragment(together, on.fragment);
@@ -231,6 +238,7 @@ export function checkDeterminism(model: Subject): void {
         preemptions += scheduler.preemptions;
         reused += together.host.pager.stats.prefixHits;
         moved += loop.stats.moves;
+        givenUp += together.host.pager.stats.farBlocks;
       }),
       { numRuns: model.numRuns ?? 150, seed: 20261123 },
     );
@@ -241,4 +249,5 @@ export function checkDeterminism(model: Subject): void {
   assert(preemptions > 0, "no run preempted anybody");
   assert(reused > 0, "no run reused a prefix");
   assert(moved > 0, "no run moved a block");
+  if (model.far) assert(givenUp > 0, "no run gave a block up");
 }

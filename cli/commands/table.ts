@@ -105,6 +105,10 @@ const ENGINE = {
     kvDtype: Cache.kvDtype,
     blockTokens: Cache.blockTokens,
     prefillChunk: Cache.prefillChunk,
+    farHistory: Cache.farHistory,
+    farWindow: Cache.farWindow,
+    farSinks: Cache.farSinks,
+    farRows: Cache.farRows,
   },
 };
 

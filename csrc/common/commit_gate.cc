@@ -28,6 +28,7 @@ void CommitGate::CopySections(const uint8_t* from, const kvrm_header& header, ui
   copy(at_.moves, header.num_moves, sizeof(kvrm_move));
   copy(at_.edits, header.num_edits, sizeof(kvrm_edit));
   copy(at_.masks, header.num_masks * at_.mask_words, sizeof(uint32_t));
+  copy(at_.summaries, header.num_summaries, sizeof(kvrm_summary));
 }
 
 kvrm_status CommitGate::Accept(const uint8_t* descriptor, uint32_t bytes, uint8_t* copy) {
@@ -63,6 +64,7 @@ void CommitGate::FillInfo(kvrm_engine_info* info) const {
   info->result_slot_tops_offset = static_cast<uint32_t>(at_.result_slot_tops);
   info->result_rows_offset = static_cast<uint32_t>(at_.result_rows);
   info->result_row_tops_offset = static_cast<uint32_t>(at_.result_row_tops);
+  info->summaries_offset = static_cast<uint32_t>(at_.summaries);
   info->shapes = limits_.shapes;
 }
 

@@ -73,7 +73,7 @@ bool WriteBlock(const CheckContext& c, const Where& at, uint32_t physical) {
   return true;
 }
 
-// The slot's groups: its own, exact, ascending without gaps, covering what its rows can see; and the
+// The slot's groups: its own, ascending without gaps, exact but for one, covering what its rows can see; and the
 // blocks that its rows write, each marked as written.
 bool CheckGroups(const CheckContext& c, const Where& at, uint32_t index, const kvrm_slot& slot) {
   const uint32_t block = c.limits.block_tokens;
@@ -90,12 +90,29 @@ bool CheckGroups(const CheckContext& c, const Where& at, uint32_t index, const k
                  "num_groups - group_first")) {
     return false;
   }
-  uint32_t next = 0;  // the logical block after the last group
+  uint32_t next = 0;       // the logical block after the last group
+  bool far = false;        // some group was FAR
+  bool after_far = false;  // the last one was
   for (uint32_t g = slot.group_first; g < slot.group_first + slot.group_count; ++g) {
     const kvrm_group& group = c.view.groups[g];
     const Where here{c.refusal, "groups", g};
+    if (!far && c.limits.max_summaries != 0 && group.slot_kind == (index | KVRM_GROUP_FAR << 16)) {
+      if (!here.Exactly("logical_start", group.logical_start, next, "the end of the group before it") ||
+          !here.Exactly("physical_start", group.physical_start, 0) ||
+          !here.AtMost("count", group.count, c.scratch.rows[index], "the summary rows that the slot has")) {
+        return false;
+      }
+      far = after_far = true;
+      continue;
+    }
     if (!here.Exactly("slot_kind", group.slot_kind, index | KVRM_GROUP_EXACT << 16, "slot | kind << 16")) return false;
-    if (g == slot.group_first) {
+    if (after_far) {
+      if (!here.Within("logical_start", group.logical_start, int64_t(next) + 1, write_first,
+                       "after the start of the group FAR before it, at or before the block of position")) {
+        return false;
+      }
+      after_far = false;
+    } else if (g == slot.group_first) {
       if (!here.AtMost("logical_start", group.logical_start, visible / block, "the first block that is still seen")) {
         return false;
       }
@@ -120,6 +137,7 @@ bool CheckGroups(const CheckContext& c, const Where& at, uint32_t index, const k
       if (!WriteBlock(c, at, physical)) return false;
     }
   }
+  if (after_far) return at.Refuse("group_count", slot.group_count, "a group after the one of kind FAR");
   if (next < write_end) {
     return at.No("group_count", next, Want::kExactly, write_end, 0, "logical blocks up to the one of kv_len - 1");
   }
@@ -145,7 +163,7 @@ bool CheckPadding(const CheckContext& c, const Where& at, const kvrm_segment& se
   }
   const Where writer{c.refusal, "slots", segment.slot};
   for (uint32_t logical = written; logical < end; ++logical) {
-    while (group->logical_start + group->count <= logical) ++group;
+    while (group != &last && group[1].logical_start <= logical) ++group;
     if (!WriteBlock(c, writer, group->physical_start + (logical - group->logical_start))) return false;
   }
   return true;
@@ -257,6 +275,8 @@ DescriptorLimits LimitsOf(const kvrm_engine_config& config, uint32_t vocab, uint
   limits.max_edits = config.max_edits;
   limits.mask_rows = config.mask_rows;
   limits.host_blocks = config.host_blocks;
+  limits.max_summaries = config.max_summaries;
+  limits.far_rows = config.far_rows;
   limits.vocab = vocab;
   limits.widest_window = widest_window;
   limits.shapes = 1 + config.num_chunks;
@@ -267,13 +287,15 @@ DescriptorLimits LimitsOf(const kvrm_engine_config& config, uint32_t vocab, uint
 ShadowState::ShadowState(const DescriptorLimits& limits)
     : sampled(limits.slots),
       biases(limits.slots),
-      biased(limits.max_edits == 0 ? 0 : limits.slots * ((size_t{limits.vocab} + 63) / 64)) {}
+      biased(limits.max_edits == 0 ? 0 : limits.slots * ((size_t{limits.vocab} + 63) / 64)),
+      rows(limits.max_summaries == 0 ? 0 : limits.slots) {}
 
 CheckScratch::CheckScratch(const DescriptorLimits& limits)
     : slot_stamp(limits.slots),
       block_stamp(limits.num_blocks),
       destinations(limits.max_moves),
-      token_stamp(limits.max_edits == 0 ? 0 : limits.vocab) {}
+      token_stamp(limits.max_edits == 0 ? 0 : limits.vocab),
+      rows(limits.max_summaries == 0 ? 0 : limits.slots) {}
 
 bool CheckHeader(const DescriptorLimits& limits, const ShadowState& shadow, const kvrm_header& header,
                  Refusal* refusal) {
@@ -288,14 +310,14 @@ bool CheckHeader(const DescriptorLimits& limits, const ShadowState& shadow, cons
       !at.AtMost("num_groups", header.num_groups, limits.max_groups, "max_groups") ||
       !at.AtMost("num_moves", header.num_moves, limits.max_moves, "max_moves") ||
       !at.AtMost("num_edits", header.num_edits, limits.max_edits, "max_edits") ||
-      !at.AtMost("num_masks", header.num_masks, limits.mask_rows, "mask_rows")) {
+      !at.AtMost("num_masks", header.num_masks, limits.mask_rows, "mask_rows") ||
+      !at.AtMost("num_summaries", header.num_summaries, limits.max_summaries, "max_summaries")) {
     return false;
   }
   if (header.padded_window != 0 && !at.Exactly("num_segments", header.num_segments, 0, "with padded_window"))
     return false;
   return at.AtMost("padded_window", header.padded_window, limits.max_context, "max_context") &&
-         at.Exactly("reserved1", header.reserved1, 0) && at.Exactly("reserved2", header.reserved2, 0) &&
-         at.Exactly("reserved3", header.reserved3, 0);
+         at.Exactly("reserved2", header.reserved2, 0) && at.Exactly("reserved3", header.reserved3, 0);
 }
 
 bool CheckSections(const DescriptorLimits& limits, const ShadowState& shadow, const DescriptorView& view,
@@ -306,7 +328,8 @@ bool CheckSections(const DescriptorLimits& limits, const ShadowState& shadow, co
     scratch.stamp = 1;
   }
   const CheckContext context{limits, shadow, view, scratch, refusal};
-  return CheckSlots(context) && CheckSegments(context) && CheckMoves(context) && CheckEdits(context);
+  return CheckSummaries(context) && CheckSlots(context) && CheckSegments(context) && CheckMoves(context) &&
+         CheckEdits(context);
 }
 
 void ApplyToShadow(const DescriptorLimits& limits, const DescriptorView& view, ShadowState& shadow) {
@@ -326,6 +349,10 @@ void ApplyToShadow(const DescriptorLimits& limits, const DescriptorView& view, S
       biased[edit.token / 64] |= uint64_t{1} << edit.token % 64;
       ++shadow.biases[slot];
     }
+  }
+  for (uint32_t i = 0; i < view.header->num_summaries; ++i) {
+    uint32_t& rows = shadow.rows[view.summaries[i].slot_kind & 0xffff];
+    rows = RowsAfter(view.summaries[i], rows);
   }
 }
 

@@ -27,6 +27,8 @@ struct DescriptorLimits {
   uint32_t max_edits = 0;
   uint32_t mask_rows = 0;
   uint32_t host_blocks = 0;
+  uint32_t max_summaries = 0;
+  uint32_t far_rows = 0;
   uint32_t vocab = 0;
   uint32_t widest_window = 0;  // 0 when some layer attends to everything
   uint32_t shapes = 0;
@@ -45,6 +47,7 @@ struct ShadowState {
   std::vector<uint8_t> sampled;  // [S]: the slot's most recent step sampled a token
   std::vector<uint32_t> biases;  // [S]: tokens that are biased
   std::vector<uint64_t> biased;  // [S][(vocab + 63) / 64]: which; empty without edits
+  std::vector<uint32_t> rows;    // [S]: summary rows that the slot has; empty without far history
 };
 
 // Memory the check works in; its content means nothing between two checks.
@@ -60,6 +63,7 @@ struct CheckScratch {
   std::vector<Range> destinations;    // [max_moves]
   uint32_t edit_stamp = 0;            // of the slot whose edits are walked
   std::vector<uint32_t> token_stamp;  // [vocab]: the token is biased in this step; empty without edits
+  std::vector<uint32_t> rows;         // [S]: summary rows that the slot has after this step's operations
 };
 
 // Why a descriptor was refused.

@@ -1,4 +1,4 @@
-// The sections that change what the engine keeps between steps, beside K and V: moves and edits.
+// The sections that change what the engine keeps between steps, beside K and V: moves, edits and summaries.
 #include <algorithm>
 #include <bit>
 #include <cmath>
@@ -47,6 +47,28 @@ bool CheckEdit(const Where& at, const kvrm_edit& edit) {
     }
     default:
       return at.Refuse("slot_kind", edit.slot_kind, "slot | kind << 16 with a kind of at most 3");
+  }
+}
+
+bool CheckSummary(const CheckContext& c, const Where& at, const kvrm_summary& summary, uint32_t rows) {
+  const uint32_t first = summary.tokens & 0xffff, count = summary.tokens >> 16, block = c.limits.block_tokens;
+  switch (summary.slot_kind >> 16) {
+    case KVRM_SUMMARY_CLEAR:
+      return at.Exactly("row", summary.row, 0) && at.Exactly("source", summary.source, 0) &&
+             at.Exactly("tokens", summary.tokens, 0);
+    case KVRM_SUMMARY_BLOCK:
+      return at.AtMost("row", summary.row, rows, "the rows that the slot has") &&
+             at.Within("row", summary.row, 0, int64_t(c.limits.far_rows) - 1, "far_rows") &&
+             at.AtMost("source", summary.source, c.limits.num_blocks - 1, "num_blocks - 1") &&
+             at.AtMost("tokens", first, block - 1, "the first token, within a block") &&
+             at.Within("tokens", count, 1, block - first, "the count, within a block");
+    case KVRM_SUMMARY_MERGE:
+      return at.Within("row", summary.row, 0, int64_t(rows) - 1, "the rows that the slot has") &&
+             at.Within("source", summary.source, 0, int64_t(rows) - 1, "the rows that the slot has") &&
+             (summary.row != summary.source || at.Refuse("source", summary.source, "another row")) &&
+             at.Exactly("tokens", summary.tokens, 0);
+    default:
+      return at.Refuse("slot_kind", summary.slot_kind, "slot | kind << 16 with a kind of at most 2");
   }
 }
 
@@ -117,6 +139,21 @@ bool CheckEdits(const CheckContext& c) {
     stamp = c.scratch.edit_stamp;
     static_assert(KVRM_MAX_BIASES == 1024);
     if (++biases > KVRM_MAX_BIASES) return at.Refuse("slot_kind", edit.slot_kind, "at most 1024 biases of one slot");
+  }
+  return true;
+}
+
+bool CheckSummaries(const CheckContext& c) {
+  std::vector<uint32_t>& rows = c.scratch.rows;
+  std::copy(c.shadow.rows.begin(), c.shadow.rows.end(), rows.begin());
+  for (uint32_t i = 0; i < c.view.header->num_summaries; ++i) {
+    const kvrm_summary& summary = c.view.summaries[i];
+    const Where at{c.refusal, "summaries", i};
+    const uint32_t slot = summary.slot_kind & 0xffff;
+    if (!at.AtMost("slot_kind", slot, c.limits.slots - 1, "the slot") || !CheckSummary(c, at, summary, rows[slot])) {
+      return false;
+    }
+    rows[slot] = RowsAfter(summary, rows[slot]);
   }
   return true;
 }

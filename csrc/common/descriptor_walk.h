@@ -48,5 +48,15 @@ bool CheckMoves(const CheckContext& c);
 // edits[]: sorted by slot, values in range, no token biased twice.
 bool CheckEdits(const CheckContext& c);
 
+// summaries[]: rows that their slots have, blocks of the pool. Leaves in the scratch how many rows each slot has
+// then; so it comes before the slots.
+bool CheckSummaries(const CheckContext& c);
+
+// Summary rows of a slot that has `rows`, after an operation that was found good.
+inline uint32_t RowsAfter(const kvrm_summary& summary, uint32_t rows) {
+  const uint32_t kind = summary.slot_kind >> 16;
+  return kind == KVRM_SUMMARY_CLEAR ? 0 : kind == KVRM_SUMMARY_BLOCK && summary.row == rows ? rows + 1 : rows;
+}
+
 }  // namespace kvrm
 #endif  // KVRM_COMMON_DESCRIPTOR_WALK_H_

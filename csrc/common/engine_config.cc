@@ -50,6 +50,27 @@ kvrm_status CheckSizes(const Model& model, const kvrm_engine_config& config) {
   return KVRM_OK;
 }
 
+kvrm_status CheckFarHistory(const Model& model, const kvrm_engine_config& config) {
+  KVRM_TRY(Range("max_summaries", config.max_summaries, 0, KVRM_MAX_DESCRIPTOR_BYTES / sizeof(kvrm_summary)));
+  KVRM_TRY(Range("far_rows", config.far_rows, 0, config.max_summaries == 0 ? 0 : KVRM_MAX_FAR_ROWS,
+                 "0 without max_summaries"));
+  if (config.max_summaries == 0) return KVRM_OK;
+  // The second-order term of a score and its bound are those of a positive scale.
+  if (!(model.config.attention_scale > 0)) {
+    return Fail(KVRM_UNSUPPORTED, "create engine: attention_scale is %g, wanted more than 0 with max_summaries",
+                double(model.config.attention_scale));
+  }
+  for (size_t layer = 0; layer < model.layers.size(); ++layer) {
+    if (model.layers[layer].window != 0) {
+      return Fail(
+          KVRM_UNSUPPORTED,
+          "create engine: layer %zu has a sliding window of %u tokens, wanted full attention with max_summaries", layer,
+          model.layers[layer].window);
+    }
+  }
+  return KVRM_OK;
+}
+
 }  // namespace
 
 uint64_t BlockBytes(const kvrm_model_config& model, const kvrm_engine_config& config) {
@@ -76,6 +97,7 @@ kvrm_status CheckEngineConfig(const Model& model, const kvrm_engine_config& conf
   KVRM_TRY(Range("threads", config.threads, 0, kMaxThreads));
   KVRM_TRY(CheckChunks(config));
   KVRM_TRY(Range("max_segments", config.max_segments, config.num_chunks == 0 ? 0 : 1, config.slots, "slots"));
+  KVRM_TRY(CheckFarHistory(model, config));
   if (config.flags & KVRM_ENGINE_NOOP) KVRM_TRY(Range("the model's vocab", model.config.vocab, 4, UINT32_MAX));
   return CheckSizes(model, config);
 }

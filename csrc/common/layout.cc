@@ -31,6 +31,7 @@ RecordLayout LayOutRecords(const kvrm_engine_config& config, uint32_t vocab) {
   at.edits = descriptor.Place(config.max_edits, sizeof(kvrm_edit));
   at.mask_words = (uint64_t{vocab} + 31) / 32;
   at.masks = descriptor.Place(config.mask_rows * at.mask_words, sizeof(uint32_t));
+  at.summaries = descriptor.Place(config.max_summaries, sizeof(kvrm_summary));
   at.descriptor_bytes = descriptor.Total();
 
   Cursor result;

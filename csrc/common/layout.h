@@ -21,7 +21,7 @@ inline uint32_t MaxChunk(const kvrm_engine_config& config) {
 
 // Byte offsets; 64 bits so that absurd configurations are refused instead of wrapped.
 struct RecordLayout {
-  uint64_t slots, segments, tokens, targets, groups, moves, edits, masks, descriptor_bytes;
+  uint64_t slots, segments, tokens, targets, groups, moves, edits, masks, summaries, descriptor_bytes;
   uint64_t mask_words;  // of one row of masks
   uint64_t result_slots, result_slot_tops, result_rows, result_row_tops, result_bytes;
 };
@@ -32,14 +32,15 @@ RecordLayout LayOutRecords(const kvrm_engine_config& config, uint32_t vocab);
 // Views of the sections of one descriptor.
 struct DescriptorView {
   const kvrm_header* header;
-  const kvrm_slot* slots;        // [S]
-  const kvrm_segment* segments;  // [num_segments]
-  const int32_t* tokens;         // [num_tokens]
-  const int32_t* targets;        // [num_tokens]
-  const kvrm_group* groups;      // [num_groups]
-  const kvrm_move* moves;        // [num_moves]
-  const kvrm_edit* edits;        // [num_edits]
-  const uint32_t* masks;         // [num_masks][mask_words]
+  const kvrm_slot* slots;         // [S]
+  const kvrm_segment* segments;   // [num_segments]
+  const int32_t* tokens;          // [num_tokens]
+  const int32_t* targets;         // [num_tokens]
+  const kvrm_group* groups;       // [num_groups]
+  const kvrm_move* moves;         // [num_moves]
+  const kvrm_edit* edits;         // [num_edits]
+  const uint32_t* masks;          // [num_masks][mask_words]
+  const kvrm_summary* summaries;  // [num_summaries]
 };
 
 inline DescriptorView ViewDescriptor(const RecordLayout& at, const uint8_t* bytes) {
@@ -51,7 +52,8 @@ inline DescriptorView ViewDescriptor(const RecordLayout& at, const uint8_t* byte
           reinterpret_cast<const kvrm_group*>(bytes + at.groups),
           reinterpret_cast<const kvrm_move*>(bytes + at.moves),
           reinterpret_cast<const kvrm_edit*>(bytes + at.edits),
-          reinterpret_cast<const uint32_t*>(bytes + at.masks)};
+          reinterpret_cast<const uint32_t*>(bytes + at.masks),
+          reinterpret_cast<const kvrm_summary*>(bytes + at.summaries)};
 }
 
 // Views of the sections of one result.

@@ -16,6 +16,7 @@ namespace {
   R(group, KVRM_GROUP_FIELDS)                 \
   R(move, KVRM_MOVE_FIELDS)                   \
   R(edit, KVRM_EDIT_FIELDS)                   \
+  R(summary, KVRM_SUMMARY_FIELDS)             \
   R(result_header, KVRM_RESULT_HEADER_FIELDS) \
   R(slot_result, KVRM_SLOT_RESULT_FIELDS)     \
   R(row_result, KVRM_ROW_RESULT_FIELDS)       \
@@ -37,6 +38,7 @@ constexpr Constant kConstants[] = {
     KVRM_C(KVRM_MAX_TOP_LOGPROBS),
     KVRM_C(KVRM_MAX_BIASES),
     KVRM_C(KVRM_MAX_COUNT),
+    KVRM_C(KVRM_MAX_FAR_ROWS),
     KVRM_C(KVRM_MAX_DESCRIPTOR_BYTES),
     KVRM_C(KVRM_SECTION_ALIGN),
     KVRM_C(KVRM_OK),
@@ -92,12 +94,16 @@ constexpr Constant kConstants[] = {
     KVRM_C(KVRM_SLOT_ADJUST),
     KVRM_C(KVRM_SEGMENT_PROMPT_LOGPROBS),
     KVRM_C(KVRM_GROUP_EXACT),
+    KVRM_C(KVRM_GROUP_FAR),
     KVRM_C(KVRM_TIER_POOL),
     KVRM_C(KVRM_TIER_HOST),
     KVRM_C(KVRM_EDIT_CLEAR),
     KVRM_C(KVRM_EDIT_PROMPT),
     KVRM_C(KVRM_EDIT_COUNT),
     KVRM_C(KVRM_EDIT_BIAS),
+    KVRM_C(KVRM_SUMMARY_CLEAR),
+    KVRM_C(KVRM_SUMMARY_BLOCK),
+    KVRM_C(KVRM_SUMMARY_MERGE),
     KVRM_C(KVRM_RESULT_SAMPLED),
     KVRM_C(KVRM_COUNT_STEPS),
     KVRM_C(KVRM_COUNT_ROWS),
@@ -106,6 +112,7 @@ constexpr Constant kConstants[] = {
     KVRM_C(KVRM_COUNT_SHAPES_PREPARED),
     KVRM_C(KVRM_COUNT_GROUPS),
     KVRM_C(KVRM_COUNT_HOST_BLOCKS),
+    KVRM_C(KVRM_COUNT_SUMMARIES),
     KVRM_C(KVRM_COUNTER_COUNT),
 };
 #undef KVRM_C

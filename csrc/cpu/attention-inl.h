@@ -40,10 +40,10 @@ struct Seen {
   uint32_t end;
 };
 
-HWY_INLINE Seen SeenBy(uint32_t position, uint32_t window, uint32_t split) {
+HWY_INLINE Seen SeenBy(const KvView& kv, uint32_t position, uint32_t window, uint32_t split) {
   const uint64_t first = uint64_t{split} * kSplitTokens;
-  const uint64_t last = uint64_t{position} + 1;  // exclusive
-  const uint64_t oldest = window != 0 && last > window ? last - window : 0;
+  const uint64_t last = std::min(uint64_t{position} + 1, uint64_t{kv.token_end});  // exclusive
+  const uint64_t oldest = std::max(window != 0 && last > window ? last - window : 0, uint64_t{kv.token_first});
   const uint64_t begin = std::max(first, oldest);
   const uint64_t end = std::min(first + kSplitTokens, last);
   if (begin >= end) return {0, 0};
@@ -56,7 +56,7 @@ class GroupCursor {
   explicit GroupCursor(const KvView& kv) : kv_(kv) {}
 
   uint32_t Physical(uint32_t logical) {
-    while (at_ + 1 < kv_.group_count && kv_.groups[at_].logical_start + kv_.groups[at_].count <= logical) ++at_;
+    while (at_ + 1 < kv_.group_count && kv_.groups[at_ + 1].logical_start <= logical) ++at_;
     return kv_.groups[at_].physical_start + (logical - kv_.groups[at_].logical_start);
   }
 
@@ -250,7 +250,7 @@ HWY_INLINE void AttendBatch(const KvView& kv, uint32_t head, float scale, uint32
   Seen seen[kBatch];
   Seen any{kSplitTokens, 0};
   for (uint32_t i = 0; i < count; ++i) {
-    seen[i] = SeenBy(positions[i], window, split);
+    seen[i] = SeenBy(kv, positions[i], window, split);
     if (seen[i].begin == seen[i].end) continue;
     any.begin = std::min(any.begin, seen[i].begin);
     any.end = std::max(any.end, seen[i].end);

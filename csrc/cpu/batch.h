@@ -19,11 +19,19 @@ struct Row {
   uint32_t offset;  // its token within the block
 };
 
+// The gap in a slot's groups: tokens that no row of the step sees, and the summary rows that it sees instead.
+struct FarHistory {
+  uint32_t rows = 0;
+  uint32_t gap_begin = 0;  // tokens [gap_begin, gap_end); equal: no gap
+  uint32_t gap_end = 0;
+};
+
 // Rows of one slot at consecutive positions that attend together.
 struct AttentionUnit {
   uint32_t slot;
   uint32_t row_first;
   uint32_t rows;
+  FarHistory far;
 };
 
 // A row whose distribution is wanted: a slot's sample, or a row of the prompt with its target.
@@ -49,7 +57,7 @@ struct Batch {
              const std::vector<int32_t>& last_token);
 
  private:
-  void AddDecode(const kvrm_slot& slot, uint32_t index, int32_t last_token);
+  void AddDecode(const DescriptorView& view, uint32_t index, uint32_t block_tokens, int32_t last_token);
   void AddSegment(const DescriptorView& view, const kvrm_segment& segment, uint32_t query_rows, uint32_t block_tokens);
   void AddSample(const kvrm_slot& slot, uint32_t index, uint32_t row);
 };

@@ -36,13 +36,14 @@ kvrm_status CheckMemory(const Model& model, const kvrm_engine_config& config, ui
   const uint64_t block_bytes = BlockBytes(model.config, config);
   const uint64_t arena = MakePlan(model, config, MaxChunk(config), threads).arena_bytes;
   const uint64_t blocks = (uint64_t{config.num_blocks} + config.host_blocks) * block_bytes;
+  const uint64_t rows = SummaryStore::Bytes(model.config, config);
   const uint64_t memory = uint64_t(sysconf(_SC_PHYS_PAGES)) * uint64_t(sysconf(_SC_PAGESIZE));
-  if (blocks + arena > memory) {
+  if (blocks + arena + rows > memory) {
     return Fail(KVRM_OUT_OF_MEMORY,
                 "create engine: %.1f MiB needed (%u KV blocks and %u of the host tier of %.3f MiB, %.1f MiB of "
-                "activations), wanted at most the machine's %.1f MiB",
-                double(blocks + arena) / mib, config.num_blocks, config.host_blocks, double(block_bytes) / mib,
-                double(arena) / mib, double(memory) / mib);
+                "activations, %.1f MiB of summary rows), wanted at most the machine's %.1f MiB",
+                double(blocks + arena + rows) / mib, config.num_blocks, config.host_blocks, double(block_bytes) / mib,
+                double(arena) / mib, double(rows) / mib, double(memory) / mib);
   }
   return KVRM_OK;
 }
@@ -70,6 +71,8 @@ kvrm_status Engine::Create(std::shared_ptr<const Model> model, const kvrm_engine
   info->block_bytes = static_cast<uint32_t>(engine->executor_->block_bytes());
   info->arena_kib = static_cast<uint32_t>((engine->executor_->arena_bytes() + 1023) / 1024);
   info->threads = threads;
+  const uint64_t far_bytes = SummaryStore::Bytes(engine->model_->config, config);
+  info->far_row_bytes = static_cast<uint32_t>(far_bytes / std::max(1u, config.slots * config.far_rows));
   *out = std::move(engine);
   return KVRM_OK;
 }
@@ -138,6 +141,7 @@ void Engine::RunEntry(Entry& entry) {
     counters_[KVRM_COUNT_HOST_BLOCKS] += HostBlocks(view);
     counters_[KVRM_COUNT_BUSY_US] += std::chrono::duration<double, std::micro>(end - start).count();
     counters_[KVRM_COUNT_GROUPS] += view.header->num_groups;
+    counters_[KVRM_COUNT_SUMMARIES] += view.header->num_summaries;
     ++completed_;
   }
   done_.notify_one();

@@ -30,6 +30,7 @@ kvrm_status Executor::Create(std::shared_ptr<const Model> model, const kvrm_engi
     KVRM_TRY(Mapping::Reserve(config.host_blocks * e->block_bytes_, "the host tier", &e->host_));
   }
   KVRM_TRY(e->tokens_.Reserve(config, m.vocab));
+  KVRM_TRY(e->summaries_.Reserve(m, config));
   *out = std::move(e);
   return KVRM_OK;
 }
@@ -95,9 +96,10 @@ void Executor::RunStep(const DescriptorView& view, const ResultView& result) {
   BuildBatch(view, result);
   RunMoves(view);
   tokens_.Edit(view);
-  if (batch_.rows.empty()) return;
   const Plan& plan = plans_[view.header->shape];
-  const Step step{*model_, config_, plan, batch_, view, threads_, arena_.data(), pool_.data(), tokens_};
+  const Step step{*model_, config_, plan, batch_, view, threads_, arena_.data(), pool_.data(), tokens_, summaries_};
+  summaries_.Run(step);
+  if (batch_.rows.empty()) return;
   for (const Op& op : plan.ops) RunOp(step, op, result);
 }
 

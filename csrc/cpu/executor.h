@@ -14,6 +14,7 @@
 #include "attention_stage.h"
 #include "batch.h"
 #include "plan.h"
+#include "summary_store.h"
 #include "thread_pool.h"
 #include "token_state.h"
 
@@ -57,6 +58,7 @@ class Executor {
   Batch batch_;
   AttentionStage attention_;
   TokenState tokens_;
+  SummaryStore summaries_;
   std::vector<int32_t> last_token_;  // [S]: each slot's last sample
   uint32_t last_shape_ = 0;
   ThreadPool threads_;

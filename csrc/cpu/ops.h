@@ -11,6 +11,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "../common/far_summary.h"
 #include "../common/model.h"
 #include "../kvrm.h"
 
@@ -56,6 +57,8 @@ struct KvView {
   uint32_t layer = 0;
   const kvrm_group* groups = nullptr;
   uint32_t group_count = 0;
+  uint32_t token_first = 0;         // what lies before a gap of the groups, or behind it: tokens
+  uint32_t token_end = UINT32_MAX;  // [token_first, token_end)
 };
 
 // Address of token `offset` of one head in a physical block: the start of head_dim elements.
@@ -75,14 +78,26 @@ struct Partial {
 
 // The queries of one kv head over one split [split * kSplitTokens, (split + 1) * kSplitTokens).
 //   q          [count][head_dim] f32 (q_stride elements apart), not yet scaled
-//   positions  [count]: the query sees tokens p with p <= position, and position - p < window when
-//              window is not 0
+//   positions  [count]: the query sees tokens p of [kv.token_first, kv.token_end) with p <= position, and
+//              position - p < window when window is not 0
 //   partials   [count] out: max and sum (max = -inf, sum = 0 when the query sees nothing here)
 //   acc        [count][head_dim] out (acc_stride elements apart): sum of exp(score - max) * v
 // Tokens that a query does not see are never multiplied in, so NaN in unused rows is harmless.
 void AttendSplit(const KvView& kv, uint32_t kv_head, float scale, uint32_t window, uint32_t split, const float* q,
                  size_t q_stride, const uint32_t* positions, uint32_t count, Partial* partials, float* acc,
                  size_t acc_stride);
+
+// Summary rows of one slot, layer and KV head.
+struct FarView {
+  FarRows at;
+  uint32_t rows = 0;  // 1 to kSplitTokens
+  uint32_t head_dim = 0;
+  uint32_t stride = 0;  // FarStride(head_dim)
+};
+
+// The queries of one kv head over all rows of far, as AttendSplit over a split; each query sees every row.
+void AttendFar(const FarView& far, float scale, const float* q, size_t q_stride, uint32_t count, Partial* partials,
+               float* acc, size_t acc_stride);
 
 // Merges num splits of one query in ascending order into out[head_dim], normalised.
 //   partials [num] (partial_stride apart), acc [num][head_dim] (acc_stride apart)

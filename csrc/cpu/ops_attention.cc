@@ -1,11 +1,11 @@
-// Attention over transfer groups; the loops are in attention-inl.h.
+// Attention over transfer groups; the loops are in attention-inl.h and attention_far-inl.h.
 #include "dispatch.h"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "cpu/ops_attention.cc"
 #include "hwy/foreach_target.h"
 // After foreach_target.h.
-#include "attention-inl.h"
+#include "attention_far-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace kvrm::cpu {
@@ -18,6 +18,14 @@ void AttendSplitImpl(const KvView& kv, uint32_t kv_head, float scale, uint32_t w
     const uint32_t batch = std::min<uint32_t>(kBatch, count - i);
     KVRM_WITH_DTYPE(kv.dtype, AttendBatch<T>(kv, kv_head, scale, window, split, q + i * q_stride, q_stride,
                                              positions + i, batch, partials + i, acc + i * acc_stride, acc_stride));
+  }
+}
+
+void AttendFarImpl(const FarView& far, float scale, const float* q, size_t q_stride, uint32_t count, Partial* partials,
+                   float* acc, size_t acc_stride) {
+  for (uint32_t i = 0; i < count; i += kBatch) {
+    AttendFarBatch(far, scale, q + i * q_stride, q_stride, std::min<uint32_t>(kBatch, count - i), partials + i,
+                   acc + i * acc_stride, acc_stride);
   }
 }
 
@@ -58,6 +66,7 @@ HWY_AFTER_NAMESPACE();
 namespace kvrm::cpu {
 
 KVRM_EXPORT(AttendSplitImpl);
+KVRM_EXPORT(AttendFarImpl);
 KVRM_EXPORT(MergeSplitsImpl);
 
 void AttendSplit(const KvView& kv, uint32_t kv_head, float scale, uint32_t window, uint32_t split, const float* q,
@@ -65,6 +74,11 @@ void AttendSplit(const KvView& kv, uint32_t kv_head, float scale, uint32_t windo
                  size_t acc_stride) {
   KVRM_CALL(AttendSplitImpl)
   (kv, kv_head, scale, window, split, q, q_stride, positions, count, partials, acc, acc_stride);
+}
+
+void AttendFar(const FarView& far, float scale, const float* q, size_t q_stride, uint32_t count, Partial* partials,
+               float* acc, size_t acc_stride) {
+  KVRM_CALL(AttendFarImpl)(far, scale, q, q_stride, count, partials, acc, acc_stride);
 }
 
 void MergeSplits(const Partial* partials, size_t partial_stride, const float* acc, size_t acc_stride, uint32_t num,

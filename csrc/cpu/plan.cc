@@ -45,6 +45,8 @@ AttentionShape ShapeAttention(const kvrm_model_config& m, const kvrm_engine_conf
   const uint64_t group = m.heads / m.kv_heads;
   AttentionShape shape;
   shape.max_splits = (config.max_context + kSplitTokens - 1) / kSplitTokens;
+  // Summary rows are a part of their own, and a gap may cut a split in two.
+  if (config.max_summaries != 0) shape.max_splits += 2;
   // One more: of a padded window a split may be seen in part, and its rest is a task of its own.
   const uint64_t row_partials = group * (shape.max_splits + 1);
   shape.query_rows =

@@ -45,7 +45,7 @@ struct Op {
 // How attention is cut into pieces of bounded memory; has no effect on results.
 struct AttentionShape {
   uint32_t query_rows;    // rows of a segment that are attended together
-  uint32_t max_splits;    // of the longest history
+  uint32_t max_splits;    // parts of the longest history
   uint32_t max_units;     // slots plus batches of query_rows
   uint32_t max_partials;  // of one wave: what kPartial holds
 };

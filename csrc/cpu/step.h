@@ -14,6 +14,8 @@
 
 namespace kvrm::cpu {
 
+class SummaryStore;
+
 struct Step {
   const Model& model;
   const kvrm_engine_config& config;
@@ -24,6 +26,7 @@ struct Step {
   uint8_t* arena;
   uint8_t* pool;  // [num_blocks][block_bytes]
   TokenState& tokens;
+  const SummaryStore& summaries;
 
   float* F32(BufferId id) const { return reinterpret_cast<float*>(arena + plan.offset[id]); }
   uint32_t Rows() const { return static_cast<uint32_t>(batch.rows.size()); }

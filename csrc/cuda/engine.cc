@@ -32,6 +32,10 @@ GpuEngine::GpuEngine(std::shared_ptr<const Model> model, const kvrm_engine_confi
 
 kvrm_status GpuEngine::Create(std::shared_ptr<const Model> model, const kvrm_engine_config& config,
                               kvrm_engine_info* info, std::shared_ptr<Engine>* out) {
+  if (config.max_summaries != 0) {
+    return Fail(KVRM_UNSUPPORTED, "create engine: max_summaries is %u, wanted 0 on a GPU: far history is the CPU's",
+                config.max_summaries);
+  }
   std::shared_ptr<GpuEngine> engine(new GpuEngine(std::move(model), config));
   KVRM_TRY(engine->Prepare());
   engine->gate_.FillInfo(info);

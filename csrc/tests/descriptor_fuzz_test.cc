@@ -39,7 +39,16 @@ const TestModel& Windowed() {
   return model;
 }
 
-kvrm_engine_config Config() {
+const TestModel& FullAttention() {
+  static ModelShape shape = Shape();
+  shape.windows = {0, 0};
+  static const TestModel model(shape);
+  return model;
+}
+
+constexpr uint32_t kFarRows = 5, kMaxSummaries = 12;
+
+kvrm_engine_config Config(bool far = false) {
   kvrm_engine_config config = EngineConfig();
   config.num_blocks = 40;
   config.max_context = 300;
@@ -49,6 +58,10 @@ kvrm_engine_config Config() {
   config.mask_rows = 3;
   config.host_blocks = 5;
   config.threads = 1;
+  if (far) {
+    config.max_summaries = kMaxSummaries;
+    config.far_rows = kFarRows;
+  }
   return config;
 }
 
@@ -70,6 +83,7 @@ class Steps {
       free.resize(free.size() - 8);
       const uint32_t position = random_() % 100;
       FillEdits(engine, slot);
+      if (engine.config.max_summaries != 0) FillSummaries(engine, slot);
       Sampling sampling = {float(random_() % 3),    uint32_t(random_() % 40), 0.9f, 0.1f, random_(),
                            uint32_t(random_() % 22)};
       sampling.adjust = random_() % 2;
@@ -100,6 +114,10 @@ class Steps {
           break;
         default:
           break;
+      }
+      if (engine.config.max_summaries != 0 && engine.slot(slot).flags != 0 && position >= 48 && random_() % 2) {
+        const uint32_t first = random_() % 2;
+        engine.Far(slot, first, first + 1 + random_() % 2, random_() % (rows_[slot] + 1));
       }
     }
     const uint32_t spare = engine.config.num_blocks - 6;
@@ -141,7 +159,23 @@ class Steps {
     }
   }
 
+  // A CLEAR and the rows after it: what an engine that refuses some of these steps has before is not known here.
+  void FillSummaries(TestEngine& engine, uint32_t slot) {
+    rows_[slot] = 0;
+    if (random_() % 2 || engine.header().num_summaries + 3 > kMaxSummaries) return;
+    engine.ClearSummaries(slot);
+    const uint32_t block = random_() % engine.config.num_blocks, first = random_() % 16;
+    engine.SummariseBlock(slot, 0, block, first, 1 + random_() % (16 - first));
+    rows_[slot] = 1;
+    if (random_() % 2 || engine.header().num_summaries + 2 > kMaxSummaries) return;
+    engine.SummariseBlock(slot, 1, block ^ 1, 0, 16);
+    engine.MergeSummaries(slot, random_() % 2, 0);
+    if (engine.summary(engine.header().num_summaries - 1).row == 0) --engine.header().num_summaries;
+    rows_[slot] = 2;
+  }
+
   std::mt19937 random_;
+  uint32_t rows_[4] = {};
 };
 
 // Changes a descriptor that would pass.
@@ -181,7 +215,7 @@ class Mutator {
       return reinterpret_cast<uint32_t*>(section) + random_() % std::max<size_t>(1, bytes / 4);
     };
     auto count = [](uint32_t used, uint32_t capacity) { return std::min(used + 1, capacity); };
-    switch (random_() % 10) {
+    switch (random_() % (engine.config.max_summaries != 0 ? 12 : 10)) {
       case 0:
         return within(&engine.header(), sizeof(kvrm_header));
       case 1:
@@ -196,6 +230,9 @@ class Mutator {
         return within(engine.targets(), count(h.num_tokens, 128) * 4);
       case 6:
         return within(&engine.edit(0), count(h.num_edits, 24) * sizeof(kvrm_edit));
+      case 10:
+      case 11:
+        return within(&engine.summary(0), count(h.num_summaries, kMaxSummaries) * sizeof(kvrm_summary));
       case 7:
         return within(engine.mask(0), count(h.num_masks, 3) * engine.info.mask_words * 4);
       default:
@@ -241,6 +278,21 @@ class Mutator {
   std::mt19937 random_;
 };
 
+// Has each slot of the step see as many summary rows as it has, by asking for fewer until nothing is refused.
+void ReadAllRows(TestEngine& engine) {
+  for (uint32_t slot = 0; slot < 4; ++slot) {
+    kvrm_group& far = engine.group(engine.slot(slot).group_first);
+    const std::string place = "groups[" + std::to_string(engine.slot(slot).group_first) + "].count";
+    while (far.count > 0) {
+      engine.header().num_decode = 0;  // never accepted here
+      CHECK(engine.TryCommit() != KVRM_OK);
+      engine.header().num_decode = 4;
+      if (LastErrorText().find(place) == std::string::npos) break;
+      --far.count;
+    }
+  }
+}
+
 // A decoding step whose outcome shows the state it started from: the pool, and the token states, by the
 // least penalised of a few tokens.
 void ProbeStep(TestEngine& engine, uint32_t which) {
@@ -250,7 +302,9 @@ void ProbeStep(TestEngine& engine, uint32_t which) {
   sampling.mask = engine.Mask(TokenRange(int32_t(which % 6) * 6, int32_t(which % 6) * 6 + 7));
   for (uint32_t slot = 0; slot < 4; ++slot) {
     engine.Decode(slot, 3, 60, {36 - slot * 8, 37 - slot * 8, 38 - slot * 8, 39 - slot * 8}, 0, sampling);
+    if (engine.config.max_summaries != 0) engine.Far(slot, 0, 2, kFarRows);
   }
+  if (engine.config.max_summaries != 0) ReadAllRows(engine);
   engine.Step();
 }
 
@@ -269,8 +323,8 @@ void CheckSameState(TestEngine& found, TestEngine& wanted) {
 
 // Runs the same valid steps on two engines, one of which is offered bad ones in between. An offer that
 // is accepted goes to both.
-void Fuzz(const TestModel& model, uint32_t seed, uint32_t rounds, bool random_bytes) {
-  TestEngine engine(model, Config()), untouched(model, Config());
+void Fuzz(const TestModel& model, uint32_t seed, uint32_t rounds, bool random_bytes, bool far = false) {
+  TestEngine engine(model, Config(far)), untouched(model, Config(far));
   Steps steps(seed);
   Mutator mutator(seed + 1);
   uint32_t refused = 0, accepted = 0;
@@ -312,6 +366,10 @@ void Fuzz(const TestModel& model, uint32_t seed, uint32_t rounds, bool random_by
 TEST(MutatedDescriptorsChangeNothing) {
   Fuzz(Full(), 1, Rounds(), false);
   Fuzz(Windowed(), 2, Rounds(), false);
+}
+
+TEST(MutatedDescriptorsWithFarHistoryChangeNothing) {
+  if (!OnGpu()) Fuzz(FullAttention(), 4, Rounds() / 2, false, true);
 }
 
 TEST(RandomBytesChangeNothing) { Fuzz(Full(), 3, Rounds() / 4, true); }

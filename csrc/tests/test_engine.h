@@ -75,6 +75,7 @@ class TestEngine {
   kvrm_group& group(uint32_t i) { return At<kvrm_group>(info.groups_offset)[i]; }
   kvrm_move& move(uint32_t i) { return At<kvrm_move>(info.moves_offset)[i]; }
   kvrm_edit& edit(uint32_t i) { return At<kvrm_edit>(info.edits_offset)[i]; }
+  kvrm_summary& summary(uint32_t i) { return At<kvrm_summary>(info.summaries_offset)[i]; }
   uint32_t* mask(uint32_t i) { return At<uint32_t>(info.masks_offset) + size_t{i} * info.mask_words; }
 
   void Begin(uint32_t shape = 0) {
@@ -125,6 +126,34 @@ class TestEngine {
   void Bias(uint32_t slot, int32_t token, float bias) {
     Edit(slot, KVRM_EDIT_BIAS, token, std::bit_cast<uint32_t>(bias));
   }
+  void ClearSummaries(uint32_t slot) { Summary(slot, KVRM_SUMMARY_CLEAR, 0, 0, 0); }
+  // Row `row` becomes the summary of tokens [first, first + count) of a physical block.
+  void SummariseBlock(uint32_t slot, uint32_t row, uint32_t block, uint32_t first, uint32_t count) {
+    Summary(slot, KVRM_SUMMARY_BLOCK, row, block, first | count << 16);
+  }
+  void MergeSummaries(uint32_t slot, uint32_t row, uint32_t other) { Summary(slot, KVRM_SUMMARY_MERGE, row, other, 0); }
+  // A slot that was placed last and has no gap yet sees `rows` summary rows instead of its blocks [first, end).
+  void Far(uint32_t index, uint32_t first, uint32_t end, uint32_t rows) {
+    kvrm_slot& s = slot(index);
+    std::vector<kvrm_group> groups;
+    bool far = false;
+    for (uint32_t g = s.group_first; g < s.group_first + s.group_count; ++g) {
+      const kvrm_group whole = group(g);
+      const uint32_t start = whole.logical_start, stop = start + whole.count;
+      if (start < first)
+        groups.push_back({whole.slot_kind, start, whole.physical_start, std::min(stop, first) - start});
+      if (stop > end && !far) {
+        groups.push_back({index | KVRM_GROUP_FAR << 16, first, 0, rows});
+        far = true;
+      }
+      const uint32_t from = std::max(start, end);
+      if (from < stop) groups.push_back({whole.slot_kind, from, whole.physical_start + from - start, stop - from});
+    }
+    std::copy(groups.begin(), groups.end(), &group(s.group_first));
+    header().num_groups += uint32_t(groups.size()) - s.group_count;
+    s.group_count = uint32_t(groups.size());
+  }
+
   // A mask that allows these tokens; returns what a slot's mask field wants.
   uint32_t Mask(const std::vector<int32_t>& allowed) {
     const uint32_t row = header().num_masks++;
@@ -179,6 +208,10 @@ class TestEngine {
   template <typename T>
   const T* Result(uint32_t offset) {
     return reinterpret_cast<const T*>(result_bytes() + offset);
+  }
+
+  void Summary(uint32_t slot, uint32_t kind, uint32_t row, uint32_t source, uint32_t tokens) {
+    summary(header().num_summaries++) = {slot | kind << 16, row, source, tokens};
   }
 
   void Place(uint32_t index, uint32_t position, uint32_t kv_len, const std::vector<uint32_t>& blocks, uint32_t from,

@@ -9,10 +9,12 @@ import { ROOT } from "./prefix_index.ts";
 
 /** Words of a transfer group in the descriptor: slot and kind, logical start, physical start, count. */
 export const GROUP_WORDS = 4;
+/** KVRM_GROUP_FAR, where it goes. */
+const FAR = 1 << 16;
 
 /**
- * Extents `{logicalStart, physicalStart, count}`, ascending and gapless from `firstBlock` to `blockCount`,
- * adjacent ones merged. One map per slot, reused; allocates nothing after construction. Only the pager
+ * Extents `{logicalStart, physicalStart, count}`, ascending from `firstBlock` to `blockCount`, adjacent ones
+ * merged, without gaps but for the far history. One map per slot, reused; allocates nothing after construction. Only the pager
  * changes a map.
  */
 export class BlockMap {
@@ -22,6 +24,10 @@ export class BlockMap {
   firstBlock = 0;
   /** End of the logical blocks mapped. */
   blockCount = 0;
+  /** The far history: blocks [gapStart, gapEnd) were mapped once, and `farRows` summary rows stand for them. */
+  gapStart = 0;
+  gapEnd = 0;
+  farRows = 0;
   /** Tokens of the prompt that were found in the prefix cache. */
   matchedTokens = 0;
   /** Whether a sequence owns the map. */
@@ -58,6 +64,17 @@ export class BlockMap {
     this.#stats = stats;
   }
 
+  /** Blocks that are mapped. */
+  get mappedBlocks(): number {
+    return this.blockCount - this.firstBlock - (this.gapEnd - this.gapStart);
+  }
+
+  /** Whether `logical` is mapped. */
+  has(logical: number): boolean {
+    return logical >= this.firstBlock && logical < this.blockCount &&
+      (logical < this.gapStart || logical >= this.gapEnd);
+  }
+
   /** The physical block of `logical`. Throws a RangeError if it is not mapped. */
   physical(logical: number): number {
     const i = this.extentOf(logical);
@@ -66,9 +83,11 @@ export class BlockMap {
 
   /** The extent that maps `logical`. Throws a RangeError if none does. */
   extentOf(logical: number): number {
-    if (!(logical >= this.firstBlock && logical < this.blockCount)) {
+    if (!this.has(logical)) {
+      const but = this.gapEnd > this.gapStart ? ` but for ${this.gapStart} to ${this.gapEnd}` : "";
       throw new RangeError(
-        `Cannot find block ${logical} of slot ${this.slot}: mapped are ${this.firstBlock} to ${this.blockCount}`,
+        `Cannot find block ${logical} of slot ${this.slot}: ` +
+          `mapped are ${this.firstBlock} to ${this.blockCount}${but}`,
       );
     }
     let high = this.extentCount - 1;
@@ -89,9 +108,9 @@ export class BlockMap {
   }
 
   /**
-   * Writes groups `{slot | kind << 16, logicalStart, physicalStart, count}`, kind exact, for blocks
-   * [firstBlock, blocks) from word `at` of `out` on: one per extent, or per block in paged mode. Returns
-   * the number of groups, -1 (and `out` undefined from `at` on) if it exceeds `room`.
+   * Writes groups `{slot | kind << 16, logicalStart, physicalStart, count}` for blocks [firstBlock, blocks) from
+   * word `at` of `out` on: one per extent, or per block in paged mode, and one for the far history. Returns the
+   * number of groups, -1 (and `out` undefined from `at` on) if it exceeds `room`.
    */
   writeGroups(out: Uint32Array, at: number, slot: number, blocks: number, room: number): number {
     const end = Math.min(blocks, this.blockCount);
@@ -99,6 +118,14 @@ export class BlockMap {
     for (let i = 0; i < this.extentCount; i++) {
       const logical = this.logicalStart[i]!;
       if (logical >= end) break;
+      if (logical === this.gapEnd && this.gapEnd > this.gapStart) {
+        if (groups === room) return -1;
+        const word = at + groups++ * GROUP_WORDS;
+        out[word] = slot | FAR;
+        out[word + 1] = this.gapStart;
+        out[word + 2] = 0;
+        out[word + 3] = this.farRows;
+      }
       const physical = this.physicalStart[i]!;
       const count = Math.min(this.count[i]!, end - logical);
       const step = this.#merge ? count : 1;
@@ -112,7 +139,7 @@ export class BlockMap {
         groups++;
       }
     }
-    this.#stats.groupsBeforeMerge += Math.max(0, end - this.firstBlock);
+    this.#stats.groupsBeforeMerge += Math.max(0, this.mappedBlocks - (this.blockCount - end));
     this.#stats.groupsAfterMerge += groups;
     return groups;
   }
@@ -147,6 +174,28 @@ export class BlockMap {
     this.firstBlock = firstBlock;
   }
 
+  /** Unmaps blocks from the gap, or from `start` where there is none yet, up to `end`. May cut an extent in two. */
+  widenGap(start: number, end: number): void {
+    if (this.gapEnd === this.gapStart) this.gapStart = this.gapEnd = start;
+    const from = this.gapEnd;
+    let i = this.extentOf(from);
+    const left = from - this.logicalStart[i]!;
+    if (left > 0) {
+      // What stays of the extent before the gap, then the rest as an extent of its own.
+      this.#shift(i + 1, 1);
+      this.#set(i + 1, from, this.physicalStart[i]! + left, this.count[i]! - left);
+      this.count[i++] = left;
+    }
+    let gone = i;
+    while (gone < this.extentCount && this.logicalStart[gone]! + this.count[gone]! <= end) gone++;
+    if (gone > i) this.#shift(gone, i - gone);
+    if (i < this.extentCount && this.logicalStart[i]! < end) {
+      const cut = end - this.logicalStart[i]!;
+      this.#set(i, end, this.physicalStart[i]! + cut, this.count[i]! - cut);
+    }
+    this.gapEnd = end;
+  }
+
   /** Maps logical blocks [logical, logical + count), which are mapped, to `physical` and on. */
   remap(logical: number, count: number, physical: number): void {
     const i = this.extentOf(logical);
@@ -173,7 +222,14 @@ export class BlockMap {
       this.#set(i, source.logicalStart[i]!, source.physicalStart[i]!, source.count[i]!);
     }
     this.firstBlock = source.firstBlock;
+    this.gapStart = source.gapStart;
+    this.gapEnd = source.gapEnd;
     this.truncate(blocks);
+  }
+
+  /** Whether the blocks of extent i + 1 come right after those of extent i: no gap lies between. */
+  isFollowed(i: number): boolean {
+    return this.logicalStart[i]! + this.count[i]! === this.logicalStart[i + 1];
   }
 
   /** An empty map again. */
@@ -181,6 +237,9 @@ export class BlockMap {
     this.extentCount =
       this.firstBlock =
       this.blockCount =
+      this.gapStart =
+      this.gapEnd =
+      this.farRows =
       this.matchedTokens =
         0;
     this.reserve = 0;
@@ -210,7 +269,7 @@ export class BlockMap {
 
   #mergeWithNext(i: number): void {
     if (i < 0 || i + 1 >= this.extentCount) return;
-    if (this.physicalStart[i]! + this.count[i]! !== this.physicalStart[i + 1]!) return;
+    if (this.physicalStart[i]! + this.count[i]! !== this.physicalStart[i + 1]! || !this.isFollowed(i)) return;
     this.count[i]! += this.count[i + 1]!;
     this.#shift(i + 2, -1);
   }

@@ -41,4 +41,18 @@ export interface PagerOptions {
   merge?: boolean;
   /** Moves that a step's descriptor holds. Default slots + 64. */
   maxMoves?: number;
+  /** What becomes of old blocks. Not in static mode. Default: they stay. */
+  far?: FarHistoryOptions;
+}
+
+/** How a sequence's old blocks are given up, see FarHistory. */
+export interface FarHistoryOptions {
+  /** Blocks at the start that stay. */
+  sinkBlocks: number;
+  /** Blocks before a token that stay, at least 1. */
+  windowBlocks: number;
+  /** F: summary rows of a sequence, at least 2; 0: what is given up is forgotten. */
+  rows: number;
+  /** Operations on summary rows that a step's descriptor holds, at least 3. */
+  maxSummaries: number;
 }

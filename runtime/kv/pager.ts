@@ -2,14 +2,15 @@
  * The block pager: gives sequences blocks, shares them, copies them on write, remembers their content and
  * takes them back when the last step that reads them has completed.
  *
- * Per step, in this order: completed(); close() and open(); publish() and ensure() for each sequence;
- * planMoves(); BlockMap.writeGroups(); writeMoves(). Nothing here allocates memory after construction.
+ * Per step, in this order: completed(); close() and open(); publish(), giveUp() and ensure() for each sequence;
+ * planMoves(); BlockMap.writeGroups(); writeMoves() and writeSummaries(). Nothing here allocates memory after construction.
  *
  * @module
  */
 
 import { BlockMap } from "./block_map.ts";
 import { BlockPool } from "./block_pool.ts";
+import { FarHistory, SUMMARIES_PER_BLOCK, SummaryList } from "./far_history.ts";
 import { FreeRuns } from "./free_runs.ts";
 import { FreeStack } from "./free_stack.ts";
 import { MOVE_BUDGET_BLOCKS, type PagerOptions, reservesSlots } from "./options.ts";
@@ -22,11 +23,15 @@ import { MoveList, Stager } from "./transport.ts";
 /** Owns the pool of physical blocks and the block map of every slot. */
 export class BlockPager {
   readonly stats = new PagerStats();
+  /** Which blocks a token sees as they are; null: all. */
+  readonly far: FarHistory | null;
+  readonly #summaries: SummaryList;
   readonly #blockTokens: number;
   /** Each slot has a reservation of its own. */
   readonly #reserved: boolean;
   readonly #maxBlocks: number;
   readonly #maxGroups: number;
+  readonly #mostExtents: number;
   readonly #moveBudget: number;
   readonly #maps: BlockMap[] = [];
   readonly #pool: BlockPool;
@@ -50,13 +55,18 @@ export class BlockPager {
     }
     const isExtents = mode === "kv-rm";
     this.#reserved = isStatic;
+    const far = isStatic ? undefined : options.far;
+    this.far = far ? new FarHistory(far, blockTokens) : null;
+    this.#summaries = new SummaryList(far?.maxSummaries ?? 0);
     this.#blockTokens = blockTokens;
     this.#maxBlocks = maxBlocksPerSequence;
     this.#maxGroups = isExtents ? maxGroupsPerSlot : Infinity;
+    // A gap cuts an extent in two.
+    this.#mostExtents = this.#maxGroups + (far ? 1 : 0);
     this.#moveBudget = options.moveBudgetBlocks ?? MOVE_BUDGET_BLOCKS;
 
     // A remap needs two extents more for a moment, until neighbours are merged.
-    const extents = isExtents ? maxGroupsPerSlot + 2 : isStatic ? 1 : maxBlocksPerSequence;
+    const extents = isExtents ? this.#mostExtents + 2 : isStatic ? 1 : maxBlocksPerSequence;
     const merge = options.merge ?? mode !== "paged";
     for (let slot = 0; slot < slots; slot++) {
       this.#maps.push(new BlockMap(slot, extents, merge, this.stats));
@@ -64,7 +74,11 @@ export class BlockPager {
     const runs = new FreeRuns(numBlocks);
     const stack = new FreeStack(numBlocks);
     this.#pool = new BlockPool(numBlocks, blockTokens, isExtents ? runs : stack, this.stats);
-    this.#moves = new MoveList(this.#pool, options.maxMoves ?? slots + 64);
+    this.#moves = new MoveList(
+      this.#pool,
+      options.maxMoves ?? slots + 64,
+      (block) => this.#summaries.reads(block),
+    );
     if (isExtents) {
       const placement = new ExtentPlacement(
         this.#pool,
@@ -95,12 +109,12 @@ export class BlockPager {
   }
 
   /**
-   * Whether open() has blocks enough for the whole prompt, and one more is left for each open sequence. In
+   * Whether open() has blocks enough for the whole prompt (as much of it as is mapped at once), and one more is left for each open sequence. In
    * static mode: whether a slot is free.
    */
   canAdmit(tokens: Int32Array, count: number, reuse: boolean): boolean {
     if (this.#reserved) return this.stats.sequences < this.#maps.length;
-    const need = this.#blocksFor(count);
+    const need = Math.min(this.#blocksFor(count), this.far?.maxBlocks ?? Infinity);
     const available = this.#placement.available() - this.stats.sequences;
     if (need <= available) return true;
     const prefix = reuse ? this.#prefix : null;
@@ -111,22 +125,23 @@ export class BlockPager {
   }
 
   /**
-   * Starts a sequence in `slot`, with blocks for all `count` tokens, in as few extents as possible. The
-   * longest cached prefix is shared: full blocks only, and at least one token is left to compute. `reuse`
+   * Starts a sequence in `slot`, with blocks for all `count` tokens (with far history up to where it first gives
+   * up some), in as few extents as possible. The longest cached prefix is shared: full blocks only, and at least one token is left to compute. `reuse`
    * false: no look-up. null: not enough blocks, or only in too many pieces; no map changed.
    */
   open(slot: number, tokens: Int32Array, count: number, reuse: boolean): BlockMap | null {
     const map = this.#freeMap(slot);
-    const need = this.#blocksFor(count);
-    if (this.#reserved) return this.#openStatic(map, need);
+    const all = this.#blocksFor(count);
+    if (this.#reserved) return this.#openStatic(map, all);
     const prefix = reuse ? this.#prefix : null;
     const matched = prefix === null ? 0 : prefix.match(tokens, count);
+    const need = this.far?.blocksAhead(matched * this.#blockTokens, count) ?? all;
     prefix?.retain(map); // first, so that nobody evicts them
     if (!this.#placement.grow(map, need - matched)) {
       prefix?.release();
       map.reset();
       // What was matched may lie in the way of the rest: without it there may be room.
-      if (matched === 0 || !this.#placement.grow(map, need)) {
+      if (matched === 0 || !this.#placement.grow(map, this.far?.blocksAhead(0, count) ?? all)) {
         this.#countFree();
         return null;
       }
@@ -167,12 +182,13 @@ export class BlockPager {
 
   /**
    * A second reader of the blocks of `map`'s first `tokenCount` tokens, the partial one included. The first
-   * who writes into a shared block copies it. null: no extent to spare for that copy, or static mode.
+   * who writes into a shared block copies it. null: no extent to spare for that copy, static mode, or summary
+   * rows, which are the slot's own.
    */
   fork(map: BlockMap, slot: number, tokenCount: number): BlockMap | null {
     const child = this.#freeMap(slot);
     const blocks = Math.min(this.#blocksFor(tokenCount), map.blockCount);
-    if (this.#reserved || blocks <= map.firstBlock) return null;
+    if (this.#reserved || blocks <= map.firstBlock || map.gapEnd > map.gapStart) return null;
     child.copyFrom(map, blocks);
     if (child.extentCount >= this.#maxGroups) {
       child.reset();
@@ -203,6 +219,39 @@ export class BlockPager {
   }
 
   /**
+   * Gives up the blocks that the token at `position`, whose row is planned for `step`, does not see as they are;
+   * that step makes them summary rows first. false: it has no room for all of that, and the row must wait.
+   */
+  giveUp(map: BlockMap, position: number, step: number): boolean {
+    const { far } = this;
+    if (far === null) return true;
+    const wanted = far.farBlocks(position);
+    const had = map.gapEnd - map.gapStart;
+    let count = had;
+    for (; count < wanted && (far.rows === 0 || this.#summaries.room() > SUMMARIES_PER_BLOCK); count++) {
+      this.#summaries.add(far, map.slot, count, map.physical(far.sinks + count), this.#blockTokens);
+    }
+    if (count === had) return count >= wanted;
+    // The last block first, so that children are evicted before their parents.
+    for (let i = count - 1; i >= had; i--) this.#pool.release(map.physical(far.sinks + i), step);
+    map.widenGap(far.sinks, far.sinks + count);
+    map.farRows = far.rowsInUse(count);
+    this.stats.farBlocks += count - had;
+    this.#countFree();
+    return count === wanted;
+  }
+
+  /** Operations on summary rows that the step being planned has so far. */
+  get summaries(): number {
+    return this.#summaries.length;
+  }
+
+  /** Writes these operations from word `at` of `out` on, and forgets them. Returns how many. */
+  writeSummaries(out: Uint32Array, at: number, room: number): number {
+    return this.#summaries.write(out, at, room);
+  }
+
+  /**
    * Ends the sequence, whose last step is `lastStep`. Published blocks stay cached; the others are free
    * once that step has completed.
    */
@@ -212,8 +261,10 @@ export class BlockPager {
     this.#placement.dropReserve(map);
     const parent = this.#prefix === null ? -1 : this.#prefix.withdrawOrphans(map);
     // The last block first, so that children are evicted before their parents.
-    for (let b = map.blockCount - 1; b >= map.firstBlock; b--) this.#pool.release(map.physical(b), lastStep);
-    if (map.firstBlock > 0) this.#prefix?.touch(parent);
+    for (let b = map.blockCount - 1; b >= map.firstBlock; b--) {
+      if (map.has(b)) this.#pool.release(map.physical(b), lastStep);
+    }
+    if (map.firstBlock > 0 || map.gapEnd > 0) this.#prefix?.touch(parent);
     map.reset();
     if (this.#moves.length > 0) this.#moves.dropUnread(this.#step);
     this.#countFree();
@@ -264,10 +315,12 @@ export class BlockPager {
       if (!map.open && (map.blockCount > 0 || map.reserve > 0)) {
         throw new Error(`slot ${map.slot} leaks blocks`);
       }
-      if (map.extentCount > this.#maxGroups) {
-        throw new Error(`slot ${map.slot} has ${map.extentCount} extents, wanted ${this.#maxGroups} at most`);
+      if (map.extentCount > this.#mostExtents) {
+        throw new Error(
+          `slot ${map.slot} has ${map.extentCount} extents, wanted ${this.#mostExtents} at most`,
+        );
       }
-      for (let b = map.firstBlock; b < map.blockCount; b++) readers[map.physical(b)]!++;
+      for (let b = map.firstBlock; b < map.blockCount; b++) if (map.has(b)) readers[map.physical(b)]!++;
       for (let k = 0; k < map.reserve; k++) {
         const block = map.physicalEnd() + k;
         if (this.#pool.refs[block] !== 0 || this.#runs?.has(block)) {

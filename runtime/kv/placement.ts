@@ -225,7 +225,8 @@ export class ExtentPlacement implements Placement {
    */
   #reserve(map: BlockMap): number {
     const { reserved, sequences } = this.pool.stats;
-    const wanted = this.reserveBlocks === 0 ? 0 : Math.max(this.reserveBlocks, map.blockCount >> 2);
+    const held = map.blockCount - (map.gapEnd - map.gapStart);
+    const wanted = this.reserveBlocks === 0 ? 0 : Math.max(this.reserveBlocks, held >> 2);
     return Math.min(wanted, Math.floor((this.runs.free + reserved) / (2 * sequences + 1)));
   }
 

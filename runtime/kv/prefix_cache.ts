@@ -89,11 +89,11 @@ export class PrefixCache {
       const hash = index.hash(map.chainEntry, tokens, at);
       let entry = index.find(hash, map.chainEntry, tokens, at);
       if (entry < 0) {
-        if (logical < map.firstBlock) return; // behind the window and gone: nothing to hang on to
+        if (!map.has(logical)) return; // behind a window and gone: nothing to hang on to
         const block = map.physical(logical);
         if (index.entryOf(block) >= 0) index.remove(block);
         entry = index.insert(hash, map.chainEntry, block, tokens, at);
-      } else if (logical < map.firstBlock || index.blockOf(entry) !== map.physical(logical)) {
+      } else if (!map.has(logical) || index.blockOf(entry) !== map.physical(logical)) {
         map.foreignEntry = entry;
         map.foreignSerial = index.serialOf(entry);
       }
@@ -106,11 +106,13 @@ export class PrefixCache {
   withdrawOrphans(map: BlockMap): number {
     const { index } = this.pool;
     let parent = -1;
+    const afterGap = map.gapEnd > map.gapStart ? map.gapEnd : map.firstBlock;
     for (let b = map.firstBlock; b < map.blockCount; b++) {
+      if (!map.has(b)) continue;
       const block = map.physical(b);
       if (index.entryOf(block) < 0) continue;
       if (index.isOrphan(block)) index.remove(block); // now its children are orphans: one pass will do
-      else if (b === map.firstBlock) parent = index.parentBlock(block);
+      else if (b === afterGap) parent = index.parentBlock(block);
     }
     return parent;
   }

@@ -41,6 +41,9 @@ export class PagerStats {
   /** Groups that staging made superfluous. */
   groupsStaged = 0;
 
+  /** Blocks given up for summary rows, or for nothing. */
+  farBlocks = 0;
+
   /** Cached blocks that were evicted. */
   evictions = 0;
   /** Reserves ahead that were taken back under pressure, in blocks. */

@@ -24,7 +24,12 @@ export class MoveList {
   readonly #to: Int32Array;
   readonly #count: Int32Array;
 
-  constructor(readonly pool: BlockPool, readonly capacity: number) {
+  /** `isSummarised`: whether the step being planned reads a block that has no reader any more. */
+  constructor(
+    readonly pool: BlockPool,
+    readonly capacity: number,
+    readonly isSummarised: (block: number) => boolean = () => false,
+  ) {
     this.#from = new Int32Array(capacity);
     this.#to = new Int32Array(capacity);
     this.#count = new Int32Array(capacity);
@@ -110,7 +115,9 @@ export class MoveList {
 
   #isRead(move: number): boolean {
     const to = this.#to[move]!;
-    for (let k = 0; k < this.#count[move]!; k++) if (this.pool.refs[to + k]! > 0) return true;
+    for (let k = 0; k < this.#count[move]!; k++) {
+      if (this.pool.refs[to + k]! > 0 || this.isSummarised(to + k)) return true;
+    }
     return false;
   }
 
@@ -222,7 +229,10 @@ export class Stager {
 
   /** A run that will not grow any more and is short; the last one still grows. */
   #hasShortRun(map: BlockMap): boolean {
-    for (let i = 0; i < map.extentCount - 1; i++) if (map.count[i]! < this.minRunBlocks) return true;
+    for (let i = 0; i < map.extentCount - 1; i++) {
+      // What lies before a gap stays as short as it is.
+      if (map.count[i]! < this.minRunBlocks && map.isFollowed(i)) return true;
+    }
     return false;
   }
 
@@ -240,8 +250,8 @@ export class Stager {
       const isShort = count < this.minRunBlocks && i < last;
       if (count > limit || !this.#isMovable(map, i)) continue;
       if (count < best && (isShort || !onlyShort) && this.moves.room() > 0) {
-        const before = i === 0 ? -1 : map.physicalStart[i - 1]! + map.count[i - 1]!;
-        const after = i === last ? -1 : map.physicalStart[i + 1]!;
+        const before = i === 0 || !map.isFollowed(i - 1) ? -1 : map.physicalStart[i - 1]! + map.count[i - 1]!;
+        const after = i === last || !map.isFollowed(i) ? -1 : map.physicalStart[i + 1]!;
         const to = before >= 0 && runs.roomAt(before) >= count
           ? before
           : after >= 0 && runs.roomBefore(after) >= count
@@ -258,7 +268,9 @@ export class Stager {
       let anyShort = isShort;
       for (let j = i + 1; j <= last; j++) {
         total += map.count[j]!;
-        if (total > limit || total > longestRun || j - i >= this.moves.room()) break;
+        if (!map.isFollowed(j - 1) || total > limit || total > longestRun || j - i >= this.moves.room()) {
+          break;
+        }
         if (!this.#isMovable(map, j)) break;
         anyShort ||= map.count[j]! < this.minRunBlocks && j < last;
         const cost = total / (j - i);

@@ -6,7 +6,13 @@
  */
 
 import { assert, assertEquals } from "@std/assert";
-import { type BlockMap, BlockPager, type PagerOptions } from "../../runtime/kv/mod.ts";
+import {
+  type BlockMap,
+  BlockPager,
+  type FarHistory,
+  type PagerOptions,
+  SummaryKind,
+} from "../../runtime/kv/mod.ts";
 
 /** A seeded generator of numbers in [0, 1): mulberry32. */
 export function random(seed: number): () => number {
@@ -34,6 +40,14 @@ interface Sequence {
   seen: Map<number, number>;
 }
 
+/** A block that becomes summary rows. */
+interface Summary {
+  slot: number;
+  block: number;
+  /** Of its tokens. */
+  tags: Float64Array;
+}
+
 interface Row {
   slot: number;
   /** Physical block of each logical block, from the groups. */
@@ -47,6 +61,7 @@ interface Row {
 interface Step {
   number: number;
   moves: { from: number; to: number }[];
+  summaries: Summary[];
   rows: Row[];
 }
 
@@ -63,7 +78,15 @@ export class PagerModel {
   /** Calls of the pager's methods so far. */
   operations = 0;
   /** How often something interesting happened. */
-  readonly seen = { failedEnsures: 0, failedOpens: 0, forks: 0, matches: 0, moves: 0, preemptions: 0 };
+  readonly seen = {
+    givenUp: 0,
+    failedEnsures: 0,
+    failedOpens: 0,
+    forks: 0,
+    matches: 0,
+    moves: 0,
+    preemptions: 0,
+  };
   readonly #rnd: () => number;
   readonly #memory: Float64Array;
   readonly #lastTouch: Float64Array;
@@ -73,6 +96,11 @@ export class PagerModel {
   readonly #past: Int32Array[] = [];
   readonly #groups: Uint32Array;
   readonly #moves: Uint32Array;
+  readonly #words: Uint32Array;
+  /** Blocks given up since the last commit, in order. */
+  #givenUp: Summary[] = [];
+  /** For each slot and summary row the blocks that it stands for, counted from the first that was given up. */
+  readonly #far: number[][][];
   #step = 0;
   #completed = 0;
 
@@ -82,7 +110,9 @@ export class PagerModel {
     this.#memory = new Float64Array(options.numBlocks * options.blockTokens);
     this.#lastTouch = new Float64Array(options.numBlocks);
     this.#sequences = new Array(options.slots).fill(null);
-    this.#groups = new Uint32Array(4 * (options.maxBlocksPerSequence + 1));
+    this.#groups = new Uint32Array(4 * (options.maxBlocksPerSequence + 3));
+    this.#words = new Uint32Array(4 * (options.far?.maxSummaries ?? 0));
+    this.#far = Array.from({ length: options.slots }, () => []);
     this.#moves = new Uint32Array(4 * 256);
   }
 
@@ -115,7 +145,7 @@ export class PagerModel {
     const child = this.#chance(0.2) ? this.#fork() : null;
     if (child !== null && this.#chance(0.5)) this.#plan(child, rows);
     // A plan without rows is not committed; its copies stay pending.
-    if (rows.length === 0 && this.#chance(0.5)) this.#step--;
+    if (rows.length === 0 && this.pager.summaries === 0 && this.#chance(0.5)) this.#step--;
     else {
       this.#commit(t, rows);
       assertEquals(this.pager.stats.moving, 0);
@@ -166,7 +196,8 @@ export class PagerModel {
     const matched = this.pager.matchedTokens(map);
     assert(matched < count && matched % blockTokens === 0, `matched ${matched} of ${count} tokens`);
     assert(reuse || matched === 0, "matched although no reuse was wanted");
-    assertEquals([map.firstBlock, map.blockCount], [0, Math.ceil(count / blockTokens)]);
+    const mapped = this.pager.far?.blocksAhead(matched, count) ?? Math.ceil(count / blockTokens);
+    assertEquals([map.firstBlock, map.blockCount], [0, mapped]);
     if (matched > 0) this.seen.matches++;
     const tags = new Float64Array(limit);
     const sequence: Sequence = {
@@ -206,6 +237,7 @@ export class PagerModel {
       seen: new Map(),
     };
     for (let b = map.firstBlock; b < map.blockCount; b++) {
+      assert(map.has(b), "fork() shared a sequence with summary rows");
       assertEquals(map.physical(b), parent.map.physical(b));
       sequence.seen.set(b, map.physical(b));
     }
@@ -222,7 +254,9 @@ export class PagerModel {
     const { blockTokens, maxBlocksPerSequence } = this.options;
     if (sequence.written === maxBlocksPerSequence * blockTokens) return this.#close(sequence);
     if (sequence.written === sequence.known) this.#decide(sequence, this.#int(2));
-    const end = Math.min(sequence.known, sequence.written + 1 + this.#int(3 * blockTokens));
+    if (!this.#giveUp(sequence)) return;
+    const stride = this.pager.far?.nextStride(sequence.written) ?? Infinity;
+    const end = Math.min(sequence.known, stride, sequence.written + 1 + this.#int(3 * blockTokens));
     while (!this.#call(() => this.pager.ensure(sequence.map, end, sequence.written))) {
       this.seen.failedEnsures++;
       const others = this.#open().filter((other) => !rows.some((row) => row.sequence === other));
@@ -236,16 +270,65 @@ export class PagerModel {
     rows.push({ sequence, end });
   }
 
+  #giveUp({ map, slot, tags, written }: Sequence): boolean {
+    const { far } = this.pager;
+    if (far === null) return true;
+    const { blockTokens } = this.options;
+    const before = map.gapEnd - map.gapStart;
+    const blocks = Array.from({ length: map.blockCount }, (_, b) => map.has(b) ? map.physical(b) : -1);
+    const done = this.#call(() => this.pager.giveUp(map, written, this.#step));
+    const gap = map.gapEnd - map.gapStart;
+    assert(done ? gap === far.farBlocks(written) : gap < far.farBlocks(written), `a gap of ${gap} blocks`);
+    for (let k = before; k < gap; k++) {
+      const logical = far.sinks + k;
+      assert(!map.has(logical));
+      this.seen.givenUp++;
+      if (far.rows === 0) continue;
+      const own = tags.slice(logical * blockTokens, (logical + 1) * blockTokens);
+      this.#givenUp.push({ slot, block: blocks[logical]!, tags: own });
+    }
+    return done;
+  }
+
+  /** Takes the operations on summary rows, and checks that each is one that was asked for. */
+  #takeSummaries(step: Step): void {
+    const { far } = this.pager;
+    if (far === null) return;
+    const { blockTokens } = this.options;
+    const count = this.#call(() => this.pager.writeSummaries(this.#words, 0, this.options.far!.maxSummaries));
+    for (let i = 0; i < count; i++) {
+      const [word, row, source, tokens] = this.#words.subarray(i * 4, i * 4 + 4);
+      const rows = this.#far[word! & 0xffff]!;
+      if (word! >>> 16 === SummaryKind.CLEAR) rows.length = 0;
+      else if (word! >>> 16 === SummaryKind.MERGE) rows[row!]!.push(...rows[source!]!);
+      else {
+        const wanted = this.#givenUp[step.summaries.length]!;
+        assertEquals([word! & 0xffff, source, tokens], [wanted.slot, wanted.block, blockTokens << 16]);
+        assert(row! <= rows.length && row! < far.rows, `row ${row}`);
+        // What a row stood for is in row 0 by now.
+        const all = row! < rows.length ? rows[0]!.length + rows.length - 2 : rows.length;
+        rows[row!] = [all];
+        step.summaries.push(wanted);
+        this.#lastTouch[source!] = step.number;
+      }
+    }
+    assertEquals(step.summaries.length, this.#givenUp.length);
+    this.#givenUp = [];
+  }
+
   #commit(t: number, rows: { sequence: Sequence; end: number }[]): void {
     const { blockTokens, mode, maxGroupsPerSlot, slots } = this.options;
     const maps = this.#sequences.map((sequence) => sequence?.map ?? null);
     this.#call(() => this.pager.planMoves(maps, t));
-    const step: Step = { number: t, moves: [], rows: [] };
+    const step: Step = { number: t, moves: [], summaries: [], rows: [] };
+    const { far } = this.pager;
+    const more = far === null ? 0 : 1;
     const owners = new Map<number, Sequence[]>();
     for (const sequence of this.#open()) {
       const { map, seen } = sequence;
-      if (mode === "kv-rm") assert(map.extentCount <= maxGroupsPerSlot, `${map.extentCount} groups`);
+      if (mode === "kv-rm") assert(map.extentCount <= maxGroupsPerSlot + more, `${map.extentCount} groups`);
       for (let b = map.firstBlock; b < map.blockCount; b++) {
+        if (!map.has(b)) continue;
         const block = map.physical(b);
         owners.set(block, [...owners.get(block) ?? [], sequence]);
         if (seen.get(b) === block) continue;
@@ -261,17 +344,25 @@ export class PagerModel {
         }
       }
     }
+    this.#takeSummaries(step);
     for (const { sequence, end } of rows) {
       if (this.#sequences[sequence.slot] !== sequence) continue;
       const { map, slot } = sequence;
       const blocks = Math.ceil(end / blockTokens);
-      const room = mode === "kv-rm" ? maxGroupsPerSlot : this.options.maxBlocksPerSequence;
+      const room = (mode === "kv-rm" ? maxGroupsPerSlot : this.options.maxBlocksPerSequence) + 2 * more;
       const groups = this.#call(() => map.writeGroups(this.#groups, 4, slot, blocks, room));
       assert(groups > 0, `writeGroups() gave ${groups}`);
       const physical = new Map<number, number>();
       let logical = map.firstBlock;
       for (let g = 0; g < groups; g++) {
         const [word, start, first, count] = this.#groups.subarray(4 + g * 4, 8 + g * 4);
+        if (far !== null && word === (slot | 1 << 16)) {
+          assertEquals([start, logical, first], [far.sinks, far.sinks, 0]);
+          assertEquals(count, Math.min(far.rows, far.farBlocks(sequence.written)));
+          logical += far.farBlocks(sequence.written);
+          this.#checkRows(this.#far[slot]!, far, sequence.written);
+          continue;
+        }
         assertEquals([word, start], [slot, logical]);
         if (mode === "paged") assertEquals(count, 1);
         for (let k = 0; k < count!; k++) physical.set(logical++, first! + k);
@@ -315,6 +406,16 @@ export class PagerModel {
     this.#queue.push(step);
   }
 
+  /** Row 0 stands for the oldest blocks, each other row for one of the newest, and together they are all. */
+  #checkRows(rows: number[][], far: FarHistory, position: number): void {
+    if (far.rows === 0) return;
+    const blocks = far.farBlocks(position);
+    assertEquals(rows.flat().sort((a, b) => a - b), Array.from({ length: blocks }, (_, k) => k));
+    for (const row of rows.slice(1)) assertEquals(row.length, 1);
+    assertEquals([...rows[0]!].sort((a, b) => a - b), Array.from({ length: rows[0]!.length }, (_, k) => k));
+    assertEquals(rows.length, Math.min(far.rows, blocks));
+  }
+
   #complete(step: number): void {
     while (this.#queue.length > 0 && this.#queue[0]!.number <= step) this.#execute(this.#queue.shift()!);
     if (step <= this.#completed) return;
@@ -329,11 +430,18 @@ export class PagerModel {
     step.moves.forEach(({ to }, i) => memory.set(copies[i]!, to * blockTokens));
     const at = (row: Row, position: number) =>
       row.blocks.get(Math.floor(position / blockTokens))! * blockTokens + position % blockTokens;
+    for (const { block, tags, slot } of step.summaries) {
+      tags.forEach((tag, i) => {
+        if (memory[block * blockTokens + i] === tag) return;
+        throw new Error(`step ${step.number}, slot ${slot}: a summary of block ${block} is of other tokens`);
+      });
+    }
     for (const row of step.rows) {
       for (let p = row.writeFrom; p < row.end; p++) memory[at(row, p)] = row.tags[p]!;
     }
     for (const row of step.rows) {
       for (let p = row.from; p < row.end; p++) {
+        if (!row.blocks.has(Math.floor(p / blockTokens))) continue; // given up
         if (memory[at(row, p)] === row.tags[p]) continue;
         throw new Error(`step ${step.number}, slot ${row.slot}: position ${p} reads what is not its own`);
       }
