@@ -192,7 +192,7 @@ Deno.test("BlockPager.fork() leaves a sequence with summary rows alone", () => {
   const { map } = compute(pager, 0, tokensFrom(0), 5 * B, { n: 0 });
   const child = pager.fork(map, 1, 5 * B - 1);
   assert(child !== null);
-  pager.close(child, 9);
+  pager.close(child!, 9);
   pager.giveUp(map, 8 * B, 10);
   assertEquals(pager.fork(map, 1, 5 * B - 1), null);
 });
