@@ -1,11 +1,12 @@
 // What a step costs apart from its arithmetic, and what a model costs with it.
 //
-//   build/obj/cpu/engine_bench [threads]
+//   build/obj/cpu/engine_bench [threads] [substring of a model's name]
 #include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 #include <vector>
 
 #include "../kvrm.h"
@@ -73,7 +74,9 @@ class Bench {
                                       0};
     std::vector<kvrm_tensor> tensors;
     auto add = [&](uint32_t role, uint32_t layer, uint32_t rows, uint32_t cols) {
-      tensors.push_back({role, layer, s.dtype, KVRM_NO_FILE, 0, 0, rows, cols});
+      // Vectors have no blocks.
+      const uint32_t dtype = s.dtype > KVRM_BF16 && cols == 1 ? uint32_t{KVRM_F32} : s.dtype;
+      tensors.push_back({role, layer, dtype, KVRM_NO_FILE, 0, 0, rows, cols});
     };
     const uint32_t q = s.heads * s.head_dim, kv = s.kv_heads * s.head_dim;
     add(KVRM_EMBED, 0, s.vocab, s.hidden);
@@ -201,10 +204,9 @@ double PrefillUs(Bench& bench, uint32_t repeat) {
   return best;
 }
 
-void Run(uint32_t threads) {
+void RunSmall(uint32_t threads) {
   constexpr Shape kEmpty = {"empty", 16, 16, 1, 1, 1, 16, 16, KVRM_F16};
   constexpr Shape kTiny = {"tiny", 128, 384, 4, 4, 2, 32, 1024, KVRM_F16};
-  constexpr Shape k160M = {"160M F16", 768, 3072, 12, 12, 4, 64, 32000, KVRM_F16};
   BenchBarrier(threads);
   {
     Bench noop(kTiny, threads, KVRM_ENGINE_NOOP);
@@ -220,15 +222,45 @@ void Run(uint32_t threads) {
       std::printf("tiny (4 layers of 128) decode step, batch %u: %.1f us\n", batch, DecodeUs(tiny, batch, 0, 5000));
     }
   }
+}
+
+// Bytes of the matrices that every step reads.
+double WeightBytes(const Shape& s) {
+  const double numbers =
+      double(s.layers) * s.hidden * (2.0 * (s.heads + s.kv_heads) * s.head_dim + 3.0 * s.intermediate) +
+      double(s.vocab) * s.hidden;
+  constexpr double kBytes[] = {4, 2, 2, 1, 34.0 / 32, 18.0 / 32, 144.0 / 256, 176.0 / 256, 210.0 / 256};
+  return numbers * kBytes[s.dtype];
+}
+
+void RunModel(const Shape& shape, uint32_t threads, uint32_t steps) {
   double rate = 0;
   Must(kvrm_measure_bandwidth(threads, 512, 5, &rate));
-  std::printf("read bandwidth: %.1f GB/s\n", rate);
-  Bench model(k160M, threads, 0);
-  for (uint32_t batch : {1u, 4u, 16u}) {
-    const double us = DecodeUs(model, batch, 100, 60);
-    std::printf("%s decode, batch %u: %.2f ms a step, %.0f tok/s\n", k160M.name, batch, us / 1000, batch * 1e6 / us);
+  const auto begin = Clock::now();
+  Bench model(shape, threads, 0);
+  std::printf("%s: made and loaded in %.0f ms; read bandwidth %.1f GB/s\n", shape.name, Us(Clock::now() - begin) / 1000,
+              rate);
+  for (uint32_t batch : {1u, 4u, 8u, 16u}) {
+    const double us = DecodeUs(model, batch, 100, steps);
+    std::printf("%s decode, batch %u: %.2f ms a step, %.1f tok/s, weights at %.1f GB/s (%.0f%%)\n", shape.name, batch,
+                us / 1000, batch * 1e6 / us, WeightBytes(shape) / us / 1000, WeightBytes(shape) / us / 10 / rate);
   }
-  std::printf("%s prefill: %.0f tok/s\n", k160M.name, 1e6 / PrefillUs(model, 3));
+  std::printf("%s prefill: %.0f tok/s\n", shape.name, 1e6 / PrefillUs(model, 2));
+}
+
+void Run(uint32_t threads, const char* only) {
+  constexpr Shape kModels[] = {
+      {"160M F16", 768, 3072, 12, 12, 4, 64, 32000, KVRM_F16},
+      {"160M Q8_0", 768, 3072, 12, 12, 4, 64, 32000, KVRM_Q8_0},
+      {"160M Q4_K", 768, 3072, 12, 12, 4, 64, 32000, KVRM_Q4_K},
+      {"1.1B Q8_0", 2048, 5632, 22, 32, 4, 64, 32000, KVRM_Q8_0},
+      {"1.1B Q4_0", 2048, 5632, 22, 32, 4, 64, 32000, KVRM_Q4_0},
+      {"1.1B Q4_K", 2048, 5632, 22, 32, 4, 64, 32000, KVRM_Q4_K},
+  };
+  if (*only == 0) RunSmall(threads);
+  for (const Shape& shape : kModels) {
+    if (std::strstr(shape.name, only)) RunModel(shape, threads, shape.hidden < 1024 ? 60 : 20);
+  }
 }
 
 }  // namespace
@@ -236,6 +268,6 @@ void Run(uint32_t threads) {
 
 int main(int argc, char** argv) {
   std::setvbuf(stdout, nullptr, _IOLBF, 0);
-  kvrm::cpu::Run(argc > 1 ? uint32_t(std::atoi(argv[1])) : kvrm::cpu::ThreadCount(0));
+  kvrm::cpu::Run(argc > 1 ? uint32_t(std::atoi(argv[1])) : kvrm::cpu::ThreadCount(0), argc > 2 ? argv[2] : "");
   return 0;
 }

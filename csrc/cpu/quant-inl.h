@@ -31,6 +31,10 @@ struct alignas(64) Panel {
   float d[kSubs][16];  // K formats: d[0], and d[1] = -dmin
 };
 
+// How a tile finds dword j of the integers of a block: as bytes; in the low or the high halves of dword j; or in the
+// low halves of dword j and, from the fifth on, the high ones of dword j - 4.
+enum Halves { kBytes, kLow, kHigh, kLowThenHigh };
+
 template <class P>
 struct QuantKernel {
   using VI = typename P::VI;
@@ -40,6 +44,13 @@ struct QuantKernel {
   // ---- weights to the panel ---------------------------------------------------------------------------
 
   static KVRM_INLINE VI W(const uint8_t* w, size_t dword, int h) { return P::Load(w + dword * 64 + h * P::kLanes * 4); }
+  template <Halves kHalf>
+  static KVRM_INLINE VI Integers(const uint8_t* q, int j, int h) {
+    if constexpr (kHalf == kBytes) return W(q, j, h);
+    const VI mask = P::Set32(0x0f0f0f0f);
+    if (kHalf == kLow || (kHalf == kLowThenHigh && j < 4)) return P::And(W(q, j, h), mask);
+    return P::And(P::template Srl<4>(W(q, kHalf == kHigh ? j : j - 4, h)), mask);
+  }
   static KVRM_INLINE void PutQ(Panel& panel, size_t sub, size_t dword, int h, VI q) {
     P::Store(panel.q + sub * kSubBytes + dword * 64 + h * P::kLanes * 4, q);
   }
@@ -130,8 +141,8 @@ struct QuantKernel {
 
   static KVRM_INLINE void UnpackQ4(const uint8_t* w, const uint8_t* d, size_t blocks, Panel& panel) {
     const VI mask = P::Set32(0x0f0f0f0f);
+    UnpackD(d, blocks, panel);
     for (size_t b = 0; b < blocks; ++b) {
-      for (int h = 0; h < H; ++h) P::StoreF(panel.d[b] + h * P::kLanes, P::LoadHalves(d + b * 32 + h * P::kLanes * 2));
       for (size_t j = 0; j < 4; ++j) {
         for (int h = 0; h < H; ++h) {
           const VI v = W(w, b * 4 + j, h);
@@ -142,7 +153,7 @@ struct QuantKernel {
     }
   }
 
-  static KVRM_INLINE void UnpackQ8(const uint8_t* d, size_t blocks, Panel& panel) {
+  static KVRM_INLINE void UnpackD(const uint8_t* d, size_t blocks, Panel& panel) {
     for (size_t b = 0; b < blocks; ++b) {
       for (int h = 0; h < H; ++h) P::StoreF(panel.d[b] + h * P::kLanes, P::LoadHalves(d + b * 32 + h * P::kLanes * 2));
     }
@@ -159,8 +170,9 @@ struct QuantKernel {
     KVRM_INLINE X Block(size_t b) const { return {x + b * 4 * kXBlock, group, wide}; }
   };
 
-  // Adds the products of Mr rows with `subs` blocks of 32 to acc [Mr][16].
-  template <uint32_t F, int Mr>
+  // Adds the products of Mr rows with `subs` blocks of 32 to acc [Mr][16]. q: a byte for each integer, as in the panel
+  // and in packed Q8_0; or with kDirect the packed halves of bytes of Q4_0 or Q4_K, which come apart on the way.
+  template <uint32_t F, int Mr, bool kDirect = false>
   static KVRM_INLINE void Tile(const uint8_t* q, const Panel& panel, size_t subs, X at, float* acc) {
     constexpr bool kBlocks32 = F == KVRM_Q8_0 || F == KVRM_Q4_0;
     VF sum[Mr][H];
@@ -170,7 +182,16 @@ struct QuantKernel {
     for (size_t sub = 0; sub < subs; ++sub) {
       const X x = at.Block(sub);
       VF t[Mr][H];
-      P::template SubBlock<F, Mr>(q + sub * kSubBytes, x, &panel.scale[F == KVRM_Q6_K ? 2 * sub : sub], t);
+      const int32_t(*scale)[16] = &panel.scale[F == KVRM_Q6_K ? 2 * sub : sub];
+      if constexpr (!kDirect) {
+        P::template SubBlock<F, kBytes, Mr>(q + sub * kSubBytes, x, scale, t);
+      } else if constexpr (F == KVRM_Q4_0) {
+        P::template SubBlock<F, kLowThenHigh, Mr>(q + sub * 256, x, scale, t);
+      } else if (sub % 2 == 0) {
+        P::template SubBlock<F, kLow, Mr>(q + sub / 2 * 512, x, scale, t);
+      } else {
+        P::template SubBlock<F, kHigh, Mr>(q + sub / 2 * 512, x, scale, t);
+      }
       for (int i = 0; i < Mr; ++i) {
         const VF xd = P::BroadcastF(x.Row(i) + kXd);
         for (int h = 0; h < H; ++h) {
@@ -217,6 +238,27 @@ struct QuantKernel {
 
   // ---- a product --------------------------------------------------------------------------------------
 
+  template <uint32_t F, bool kDirect>
+  static KVRM_INLINE void Tiles(const uint8_t* q, const Panel& panel, size_t subs, X x, uint32_t m, float* acc) {
+    uint32_t i = 0;
+    if constexpr (P::kTile > 4 && !kDirect) {
+      for (; i + P::kTile <= m; i += P::kTile, x.x += P::kTile / 4 * x.group) {
+        Tile<F, P::kTile>(q, panel, subs, x, acc + i * 16);
+      }
+    }
+    for (; i + 4 <= m; i += 4, x.x += x.group) Tile<F, 4, kDirect>(q, panel, subs, x, acc + i * 16);
+    switch (m - i) {
+      case 3:
+        return Tile<F, 3, kDirect>(q, panel, subs, x, acc + i * 16);
+      case 2:
+        return Tile<F, 2, kDirect>(q, panel, subs, x, acc + i * 16);
+      case 1:
+        return Tile<F, 1, kDirect>(q, panel, subs, x, acc + i * 16);
+      default:
+        return;
+    }
+  }
+
   // All of k for one group of 16 rows of w and rows [0, m) of x, into acc [m][16].
   template <uint32_t F>
   static KVRM_INLINE void Group(const uint8_t* w, size_t blocks, X at, uint32_t m, Panel& panel, float* acc) {
@@ -230,9 +272,21 @@ struct QuantKernel {
       const size_t subs = blocks - b < kSubs ? blocks - b : kSubs;
       const uint8_t* from = w + b * kBlockBytes;
       const uint8_t* q = panel.q;
+      if constexpr (F == KVRM_Q4_0 || F == KVRM_Q4_K) {
+        if (m <= 4) {
+          if constexpr (F == KVRM_Q4_0) {
+            UnpackD(d + b * 32, subs, panel);
+          } else {
+            UnpackKScales(from, panel);
+          }
+          const uint8_t* packed = F == KVRM_Q4_0 ? from : from + 4 * 64;
+          Tiles<F, true>(packed, panel, subs, at.Block(b), m, acc);
+          continue;
+        }
+      }
       if constexpr (F == KVRM_Q8_0) {
         q = from;
-        UnpackQ8(d + b * 32, subs, panel);
+        UnpackD(d + b * 32, subs, panel);
       } else if constexpr (F == KVRM_Q4_0) {
         UnpackQ4(from, d + b * 32, subs, panel);
       } else if constexpr (F == KVRM_Q4_K) {
@@ -242,27 +296,7 @@ struct QuantKernel {
       } else {
         UnpackQ6K(from, d + b / kSubs * 32, panel);
       }
-      X x = at.Block(b);
-      uint32_t i = 0;
-      for (; i + P::kTile <= m; i += P::kTile, x.x += P::kTile / 4 * x.group) {
-        Tile<F, P::kTile>(q, panel, subs, x, acc + i * 16);
-      }
-      if constexpr (P::kTile > 4) {
-        for (; i + 4 <= m; i += 4, x.x += x.group) Tile<F, 4>(q, panel, subs, x, acc + i * 16);
-      }
-      switch (m - i) {
-        case 3:
-          Tile<F, 3>(q, panel, subs, x, acc + i * 16);
-          break;
-        case 2:
-          Tile<F, 2>(q, panel, subs, x, acc + i * 16);
-          break;
-        case 1:
-          Tile<F, 1>(q, panel, subs, x, acc + i * 16);
-          break;
-        default:
-          break;
-      }
+      Tiles<F, false>(q, panel, subs, at.Block(b), m, acc);
     }
   }
 
@@ -271,7 +305,7 @@ struct QuantKernel {
     alignas(64) Panel panel;
     alignas(64) float acc[kPassRows * 16];
     const size_t blocks = p.w.cols / 32, wide = blocks * 4 * kXBlock;
-    const size_t group_bytes = PackedGroupBytes(p.w.dtype, p.w.cols), x_group = wide * (P::kWide ? 2 : 1);
+    const size_t group_bytes = PackedGroupBytes(p.w.dtype, p.w.cols), x_group = XGroupBytes(p.w.cols, P::kWide);
     for (uint32_t row = 0; row < p.m; row += kPassRows) {
       const uint32_t m = p.m - row < kPassRows ? p.m - row : kPassRows;
       const X x = {static_cast<const uint8_t*>(p.x) + row / 4 * x_group, x_group, wide};
@@ -316,9 +350,8 @@ struct QuantKernel {
 
   static void QuantizeRows(const float* x, size_t x_stride, uint32_t cols, uint32_t begin, uint32_t end, void* out) {
     const size_t blocks = cols / 32, wide = blocks * 4 * kXBlock;
-    uint8_t* to = static_cast<uint8_t*>(out) + begin / 4 * wide * (P::kWide ? 2 : 1);
     for (uint32_t row = begin; row < end; ++row) {
-      uint8_t* at = to + (row - begin) / 4 * wide * (P::kWide ? 2 : 1) + row % 4 * kXBlock;
+      uint8_t* at = static_cast<uint8_t*>(out) + row / 4 * XGroupBytes(cols, P::kWide) + row % 4 * kXBlock;
       for (size_t b = 0; b < blocks; ++b) {
         P::PutX(x + row * x_stride + b * 32, at + b * 4 * kXBlock, at + b * 4 * kXBlock + wide);
       }

@@ -47,9 +47,15 @@ uint64_t PackedGroupBytes(uint32_t dtype, uint32_t cols);
 // Packs groups [begin, end) of w, a matrix in blocks, into `packed`, which holds them all. Rows past the end are zeros.
 void PackGroups(const Weight& w, uint32_t begin, uint32_t end, uint8_t* packed);
 
+// Bytes of four rows of activations, in the form of a target that keeps 16-bit integers as well (wide) or not. The
+// same part of k of many rows is read in turn: without the odd end those would fall on the same sets of the caches.
+constexpr uint64_t XGroupBytes(uint64_t cols, bool wide) {
+  return kXRows * (cols / kQuantBlock) * (wide ? 128 : 64) + 2048;
+}
+
 // Bytes of m rows of activations, in any form that a target wants.
 constexpr uint64_t QuantRowsBytes(uint64_t m, uint64_t cols) {
-  return (m + kXRows - 1) / kXRows * kXRows * (cols / kQuantBlock) * 128;
+  return (m + kXRows - 1) / kXRows * XGroupBytes(cols, true);
 }
 
 struct QuantProduct {

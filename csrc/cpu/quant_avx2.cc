@@ -73,11 +73,11 @@ struct Policy {
   }
 
   // a[i][h] += the products of dwords [first, last) of a block; first <= k / 4 < last.
-  template <int first, int last, int Mr>
+  template <Halves kHalf, int first, int last, int Mr>
   static KVRM_INLINE void Dwords(const uint8_t* q, const QuantKernel<Policy>::X& x, VI (&a)[Mr][2]) {
 #pragma GCC unroll 8
     for (int j = first; j < last; ++j) {
-      const VI w0 = Load(q + j * 64), w1 = Load(q + j * 64 + 32);
+      const VI w0 = QuantKernel<Policy>::Integers<kHalf>(q, j, 0), w1 = QuantKernel<Policy>::Integers<kHalf>(q, j, 1);
 #pragma GCC unroll 4
       for (int i = 0; i < Mr; ++i) {
         const VI xv = Broadcast(x.Row(i) + 4 * j);
@@ -92,7 +92,7 @@ struct Policy {
     for (int i = 0; i < Mr; ++i) a[i][0] = a[i][1] = from == 0 ? Set32(0) : Broadcast(x.Row(i) + from);
   }
 
-  template <uint32_t F, int Mr>
+  template <uint32_t F, Halves kHalf, int Mr>
   static KVRM_INLINE void SubBlock(const uint8_t* q, const QuantKernel<Policy>::X& x, const int32_t (*scale)[16],
                                    VF (&t)[Mr][2]) {
     VI a[Mr][2];
@@ -120,7 +120,7 @@ struct Policy {
     } else if constexpr (F == KVRM_Q4_0 || F == KVRM_Q4_K) {
       // 15 * 127 * 16 = 30,480 at most, and 8 * 127 * 16 once the start is in.
       Start(x, F == KVRM_Q4_0 ? kX8 : 0, a);
-      Dwords<0, 8>(q, x, a);
+      Dwords<kHalf, 0, 8>(q, x, a);
       for (int i = 0; i < Mr; ++i) {
         for (int h = 0; h < 2; ++h) {
           const VI factor = F == KVRM_Q4_0 ? Set32(0x00010001) : Load(scale[0] + h * 8);
@@ -131,12 +131,12 @@ struct Policy {
       // 31 * 127 * 8 = 31,496; of Q6_K 32 * 127 * 8 = 32,512 once the start is in.
       VI sum[Mr][2];
       Start(x, F == KVRM_Q6_K ? kX32 : 0, a);
-      Dwords<0, 4>(q, x, a);
+      Dwords<kHalf, 0, 4>(q, x, a);
       for (int i = 0; i < Mr; ++i) {
         for (int h = 0; h < 2; ++h) sum[i][h] = _mm256_madd_epi16(a[i][h], Load(scale[0] + h * 8));
       }
       Start(x, F == KVRM_Q6_K ? kX32 + 4 : 0, a);
-      Dwords<4, 8>(q, x, a);
+      Dwords<kHalf, 4, 8>(q, x, a);
       for (int i = 0; i < Mr; ++i) {
         for (int h = 0; h < 2; ++h) {
           const VI second = _mm256_madd_epi16(a[i][h], Load(scale[F == KVRM_Q6_K ? 1 : 0] + h * 8));

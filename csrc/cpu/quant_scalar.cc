@@ -17,6 +17,11 @@ struct XBlock {
 };
 static_assert(sizeof(XBlock) == 64);
 
+// The first block of a row; the next are kXRows further each.
+XBlock* XRow(void* x, uint32_t row, uint32_t cols) {
+  return reinterpret_cast<XBlock*>(static_cast<uint8_t*>(x) + row / kXRows * XGroupBytes(cols, false)) + row % kXRows;
+}
+
 float LoadF16(const uint8_t* p) {
   float value;
   Widen(p, 1, KVRM_F16, &value);
@@ -130,7 +135,7 @@ void Product(const QuantProduct& p) {
             &bias);
     }
     for (uint32_t i = 0; i < p.m; ++i) {
-      const XBlock* x = static_cast<const XBlock*>(p.x) + i / kXRows * blocks * kXRows + i % kXRows;
+      const XBlock* x = XRow(const_cast<void*>(p.x), i, p.w.cols);
       const float acc = p.w.dtype == KVRM_Q6_K                             ? BlocksQ6(row, blocks / 8, x)
                         : p.w.dtype == KVRM_Q8_0 || p.w.dtype == KVRM_Q4_0 ? Blocks32(row, p.w.dtype, blocks, x)
                                                                            : BlocksK(row, p.w.dtype, blocks / 8, x);
@@ -144,7 +149,7 @@ void Product(const QuantProduct& p) {
 void QuantizeRows(const float* x, size_t x_stride, uint32_t cols, uint32_t begin, uint32_t end, void* out) {
   const size_t blocks = cols / kQuantBlock;
   for (uint32_t row = begin; row < end; ++row) {
-    XBlock* to = static_cast<XBlock*>(out) + row / kXRows * blocks * kXRows + row % kXRows;
+    XBlock* to = XRow(out, row, cols);
     for (size_t b = 0; b < blocks; ++b) {
       const float* from = x + row * x_stride + b * kQuantBlock;
       int32_t most = 0;
