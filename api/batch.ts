@@ -19,6 +19,7 @@ import { recordOf } from "./telemetry/record.ts";
 /** A whole choice. */
 export interface Choice {
   text: string;
+  tokenIds: number[];
   /** Empty unless asked for. */
   logprobs: TokenLogprob[];
   finishReason: WireFinishReason;
@@ -61,6 +62,7 @@ export async function collectAll(generations: readonly Generation[], n: number):
 async function collect(generation: Generation, n: number): Promise<Choice[]> {
   const choices: Choice[] = Array.from({ length: n }, () => ({
     text: "",
+    tokenIds: [],
     logprobs: [],
     finishReason: "length",
     stopReason: null,
@@ -68,6 +70,7 @@ async function collect(generation: Generation, n: number): Promise<Choice[]> {
   for await (const chunk of generation) {
     const choice = choices[chunk.index]!;
     choice.text += chunk.text;
+    choice.tokenIds.push(...chunk.tokenIds);
     if (chunk.logprobs !== undefined) choice.logprobs.push(...chunk.logprobs);
     const finished = finishReason(chunk);
     if (finished === null) continue;

@@ -26,8 +26,8 @@ export function usageEvent(identity: Identity, usage: UsageBody): string {
   return event({ ...identity, choices: [], usage });
 }
 
-/** With `include_usage`, OpenAI gives every other chunk a usage of null. */
-function tail(includeUsage: boolean): string {
+/** What follows the fields of a choice. With `include_usage`, OpenAI gives every other chunk a usage of null. */
+export function eventTail(includeUsage: boolean): string {
   return includeUsage ? `}],"usage":null}\n\n` : "}]}\n\n";
 }
 
@@ -38,7 +38,7 @@ function head(identity: Identity, index: number, name: string): string {
 
 /** What stands before and after a chat choice's delta and its other fields. */
 export function deltaParts(identity: Identity, index: number, includeUsage: boolean): [string, string] {
-  return [head(identity, index, "delta"), tail(includeUsage)];
+  return [head(identity, index, "delta"), eventTail(includeUsage)];
 }
 
 /** The end of a choice: its finish and, as in vLLM, the stop string or token id that caused it. */
@@ -57,7 +57,7 @@ export class ChatChunkWriter implements ChunkWriter {
 
   constructor(identity: Identity, index: number, includeUsage: boolean) {
     this.#head = head(identity, index, "delta");
-    this.#tail = tail(includeUsage);
+    this.#tail = eventTail(includeUsage);
     this.#plain = `},"logprobs":null,"finish_reason":null${this.#tail}`;
   }
 
@@ -89,7 +89,7 @@ export class CompletionChunkWriter implements ChunkWriter {
 
   constructor(identity: Identity, index: number, includeUsage: boolean) {
     this.#head = head(identity, index, "text");
-    this.#tail = tail(includeUsage);
+    this.#tail = eventTail(includeUsage);
     this.#plain = `,"logprobs":null,"finish_reason":null${this.#tail}`;
   }
 

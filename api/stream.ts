@@ -13,6 +13,7 @@ import { type ApiError, toApiError } from "./errors.ts";
 import type { Identity } from "./identity.ts";
 import type { Logger } from "./log.ts";
 import { DONE, event, EventStream } from "./sse.ts";
+import { TokenIdsWriter } from "./token_ids.ts";
 import { usageBody } from "./usage.ts";
 
 /** Headers of an event stream: nothing between server and client may hold back or rewrite it. */
@@ -29,6 +30,8 @@ export interface StreamParts<W extends ChunkWriter> {
   generations: readonly Generation[];
   n: number;
   includeUsage: boolean;
+  /** Where the events tell the prompt's token ids, and each choice's; absent: nowhere. */
+  promptTokenIds?: "choice" | "event";
   /** The writer of choice p * n + i. */
   writer: (index: number) => W;
   /** Events that precede a choice's first chunk. */
@@ -82,12 +85,22 @@ async function pump<W extends ChunkWriter>(
   prompt: number,
   stream: EventStream,
 ): Promise<void> {
-  const { n, writer, opening } = parts;
+  const { n, writer, opening, promptTokenIds, includeUsage } = parts;
+  const ids = promptTokenIds &&
+    Array.from(
+      { length: n },
+      () =>
+        new TokenIdsWriter(generation.promptTokenIds, {
+          inChoice: promptTokenIds === "choice",
+          includeUsage,
+        }),
+    );
   const writers = Array.from({ length: n }, (_, i) => writer(prompt * n + i));
   if (opening !== undefined) stream.write(await opening(generation, prompt, writers));
   for await (const chunk of generation) {
     if (stream.closed) return;
-    stream.write(writers[chunk.index]!.write(chunk));
+    const events = writers[chunk.index]!.write(chunk);
+    stream.write(ids?.[chunk.index]?.add(events, chunk) ?? events);
     if (stream.full) await stream.drained();
   }
 }

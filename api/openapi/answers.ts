@@ -67,9 +67,13 @@ const toolCall = z.object({
   function: z.object({ name: z.string(), arguments: z.string().describe("JSON, as the model wrote it") }),
 });
 
+/** With `return_token_ids`. */
+const tokenIds = z.array(count).optional();
+
 /** The answer of a chat. */
 export const chatAnswer = z.object({
   ...envelope,
+  prompt_token_ids: tokenIds,
   object: z.literal("chat.completion"),
   choices: z.array(z.object({
     index: count,
@@ -83,6 +87,7 @@ export const chatAnswer = z.object({
     logprobs: chatLogprobs,
     finish_reason: finishReason,
     stop_reason: stopReason,
+    token_ids: tokenIds,
   })),
   usage,
 });
@@ -90,6 +95,7 @@ export const chatAnswer = z.object({
 /** An event of a chat's stream. */
 export const chatChunk = z.object({
   ...envelope,
+  prompt_token_ids: tokenIds,
   object: z.literal("chat.completion.chunk"),
   choices: z.array(z.object({
     index: count,
@@ -102,6 +108,7 @@ export const chatChunk = z.object({
     logprobs: chatLogprobs,
     finish_reason: finishReason.nullable(),
     stop_reason: stopReason.optional(),
+    token_ids: tokenIds,
   })),
   usage: usage.nullish(),
 });
@@ -123,6 +130,8 @@ export const completionAnswer = z.object({
     logprobs: completionLogprobs,
     finish_reason: z.enum(["stop", "length"]).nullable(),
     stop_reason: stopReason.optional(),
+    token_ids: tokenIds,
+    prompt_token_ids: tokenIds,
   })),
   usage: usage.nullish(),
 });

@@ -50,6 +50,7 @@ async function chat(context: ApiContext, c: Context<ApiEnv>): Promise<Response> 
     generations,
     n: body.n ?? 1,
     includeUsage,
+    ...(body.return_token_ids && { promptTokenIds: "event" as const }),
     writer: (index) =>
       newParser === null
         ? new ChatChunkWriter(identity, index, includeUsage)
@@ -70,6 +71,7 @@ async function chatCompletion(
   const thought = turns.reduce((sum, { reasoning }) => sum + countTokens(engine, reasoning), 0);
   return {
     ...identity,
+    ...(body.return_token_ids && { prompt_token_ids: generations[0]!.promptTokenIds }),
     choices: choices.map((choice, index) => choiceBody(index, choice, turns[index]!, body)),
     usage: newParser === null
       ? usage
@@ -91,6 +93,7 @@ function choiceBody(index: number, choice: Choice, turn: Turn, body: ChatBody) {
     logprobs: body.logprobs ? { content: chatLogprobs(choice.logprobs), refusal: null } : null,
     finish_reason: turnFinishReason(choice.finishReason, called),
     stop_reason: called ? null : choice.stopReason,
+    ...(body.return_token_ids && { token_ids: choice.tokenIds }),
   };
 }
 

@@ -40,6 +40,7 @@ async function complete({ engine, log, maxBodyBytes }: ApiContext, c: Context<Ap
     generations,
     n: body.n ?? 1,
     includeUsage,
+    ...(body.return_token_ids && { promptTokenIds: "choice" as const }),
     writer: (index) => new CompletionChunkWriter(identity, index, includeUsage),
     ...(body.echo && { opening: echoOpening(engine, body) }),
   });
@@ -59,9 +60,13 @@ async function completion(
     : [];
   return {
     ...identity,
-    choices: choices.map((choice, index) =>
-      choiceBody(index, choice, echoes[Math.floor(index / n)], typeof body.logprobs === "number")
-    ),
+    choices: choices.map((choice, index) => ({
+      ...choiceBody(index, choice, echoes[Math.floor(index / n)], typeof body.logprobs === "number"),
+      ...(body.return_token_ids && {
+        token_ids: choice.tokenIds,
+        prompt_token_ids: generations[Math.floor(index / n)]!.promptTokenIds,
+      }),
+    })),
     usage: usageBody(generations.map(({ usage }) => usage)),
   };
 }

@@ -74,6 +74,7 @@ export const chatBody = z.object({
   include_reasoning: flag(),
   reasoning_format: z.enum(["auto", "deepseek", "none"], '"auto", "deepseek" or "none"').nullish(),
   ...renderingFields,
+  return_token_ids: flag(),
   ...unsupportedFields,
   ...unsupportedChatFields,
 }, "a JSON object");

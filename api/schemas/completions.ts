@@ -73,6 +73,7 @@ export const completionBody = z.object({
   best_of: integer(1, 128, "the same as n"),
   suffix: refused("no supported model fills in the middle", ""),
   add_special_tokens: flag(),
+  return_token_ids: flag(),
   ...unsupportedFields,
 }, "a JSON object");
 

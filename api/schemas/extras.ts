@@ -10,7 +10,6 @@ import { neutral } from "./fields.ts";
 /** Of vLLM and llama.cpp's server, for both kinds of completion. */
 export const unsupportedFields = {
   prompt_logprobs: neutral(),
-  return_token_ids: neutral(false),
   return_tokens_as_token_ids: neutral(false),
   allowed_token_ids: neutral(),
   bad_words: neutral([]),

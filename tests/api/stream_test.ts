@@ -115,10 +115,10 @@ Deno.test("collectAll() gathers text, logprobs, finish and stop reason of each c
     recorded([chunk(1, "d", "length"), chunk(0, "c", "length")]),
   ];
   assertEquals(await collectAll(generations, 2), [
-    { text: "ab", logprobs: [], finishReason: "stop", stopReason: 5 },
-    { text: "x", logprobs: [], finishReason: "length", stopReason: null },
-    { text: "c", logprobs: [], finishReason: "length", stopReason: null },
-    { text: "d", logprobs: [], finishReason: "length", stopReason: null },
+    { text: "ab", tokenIds: [1, 1], logprobs: [], finishReason: "stop", stopReason: 5 },
+    { text: "x", tokenIds: [1, 1], logprobs: [], finishReason: "length", stopReason: null },
+    { text: "c", tokenIds: [1], logprobs: [], finishReason: "length", stopReason: null },
+    { text: "d", tokenIds: [1], logprobs: [], finishReason: "length", stopReason: null },
   ]);
 });
 

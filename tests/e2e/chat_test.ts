@@ -157,3 +157,18 @@ Deno.test("POST /v1/chat/completions refuses what it cannot do, by name", needed
     assertEquals([response.status, error.param], [400, param]);
   }
 });
+
+Deno.test("POST /v1/chat/completions gives token ids where they are asked for", needed, async () => {
+  const messages = [{ role: "user", content: "Tell me a story" }];
+  const body = { messages, max_tokens: 24, seed: 3, ignore_eos: true, return_token_ids: true };
+  const whole = await (await service.post("/v1/chat/completions", body)).json();
+  const [{ token_ids: ids }] = whole.choices;
+  assertEquals(ids.length, 24);
+  assertEquals(whole.prompt_token_ids.length, whole.usage.prompt_tokens);
+  const events = await readEvents(await service.post("/v1/chat/completions", { ...body, stream: true }));
+  assertEquals(events.flatMap(({ choices }) => choices[0].token_ids ?? []), ids);
+  assertEquals(
+    events.map(({ prompt_token_ids }) => prompt_token_ids),
+    events.map((_, i) => i === 0 ? whole.prompt_token_ids : undefined),
+  );
+});

@@ -351,3 +351,43 @@ Deno.test(
     });
   },
 );
+
+Deno.test("POST /v1/completions gives token ids that make the text, streamed or not", needed, async () => {
+  const prompt = ["Once upon a time", "One day"];
+  const body = {
+    prompt,
+    n: 2,
+    max_tokens: 24,
+    seed: 3,
+    temperature: 1,
+    ignore_eos: true,
+    return_token_ids: true,
+  };
+  const { choices } = await service.complete(body);
+  const streamed = choices.map(() => ({
+    text: "",
+    token_ids: [] as number[],
+    prompt_token_ids: [] as number[],
+  }));
+  const events = await readEvents(
+    await service.post("/v1/completions", { ...body, stream: true, stream_options: { include_usage: true } }),
+  );
+  const seen = new Set<number>();
+  for (const { index, text, token_ids, prompt_token_ids } of events.flatMap(({ choices }) => choices)) {
+    assertEquals(prompt_token_ids !== undefined, !seen.has(index));
+    seen.add(index);
+    streamed[index]!.text += text;
+    streamed[index]!.token_ids.push(...token_ids);
+    streamed[index]!.prompt_token_ids.push(...prompt_token_ids ?? []);
+  }
+  for (const [i, { text, token_ids, prompt_token_ids }] of choices.entries()) {
+    assertEquals([token_ids.length, service.engine.decode(token_ids, { skipSpecialTokens: true })], [
+      24,
+      text,
+    ]);
+    assertEquals(prompt_token_ids, service.engine.encode(prompt[i >> 1]!));
+    assertEquals(streamed[i], { text, token_ids, prompt_token_ids });
+  }
+  const [plain] = (await service.complete({ prompt: "Once", max_tokens: 2 })).choices;
+  assertEquals("token_ids" in plain || "prompt_token_ids" in plain, false);
+});
