@@ -11,6 +11,8 @@ import type { Section, Suite } from "./suite.ts";
 const ROOT = new URL("../../", import.meta.url).pathname;
 const BEGIN = "<!-- claims: made by `deno task bench report` -->";
 const END = "<!-- /claims -->";
+const PEERS_BEGIN = "<!-- peers: made by `deno task bench report` -->";
+const PEERS_END = "<!-- /peers -->";
 
 /** A suite with what it found on one machine. */
 export interface Found {
@@ -93,17 +95,30 @@ export function withClaims(
   found: readonly Found[],
   more: readonly (readonly string[])[],
 ): string {
-  const from = readme.indexOf(BEGIN), to = readme.indexOf(END);
-  if (from < 0 || to < from) throw new Error(`README.md has no ${BEGIN} before ${END}`);
-  const rows = found.map(({ suite, result }) => [
-    suite.title,
-    suite.report(result).headline,
-    `\`deno task bench ${suite.name}\``,
-  ]);
-  return `${readme.slice(0, from + BEGIN.length)}\n\n${
-    table(["claim", "here", "command"], [...rows, ...more])
-  }\n\n` +
-    readme.slice(to);
+  const rows = found.map(({ suite, result }) => ({ suite, section: suite.report(result) })).filter(
+    ({ section }) => section.readme === undefined,
+  ).map(({ suite, section }) => [suite.title, section.headline, `\`deno task bench ${suite.name}\``]);
+  return between(readme, BEGIN, END, table(["claim", "here", "command"], [...rows, ...more]));
+}
+
+/** The README with its comparison with other servers replaced. Throws an Error when the marks are missing. */
+export function withPeers(readme: string, found: readonly Found[]): string {
+  const parts = found.flatMap(({ suite, result }) => {
+    const { readme: tables } = suite.report(result);
+    if (tables === undefined) return [];
+    const { peer } = result.parameters;
+    return [
+      `On ${result.machine}, beside ${peer}; \`deno task bench ${suite.name}\`:`,
+      ...tables.flatMap(({ title, columns, rows }) => [`${title}:`, table(columns, rows)]),
+    ];
+  });
+  return between(readme, PEERS_BEGIN, PEERS_END, parts.length > 0 ? parts.join("\n\n") : "Not measured yet.");
+}
+
+function between(text: string, begin: string, end: string, middle: string): string {
+  const from = text.indexOf(begin), to = text.indexOf(end);
+  if (from < 0 || to < from) throw new Error(`README.md has no ${begin} before ${end}`);
+  return `${text.slice(0, from + begin.length)}\n\n${middle}\n\n${text.slice(to)}`;
 }
 
 /** Results of all suites; those of the machine with the most runs where there are several. */
@@ -147,7 +162,8 @@ export async function writeReport(): Promise<number> {
   }
   const documents = [`${ROOT}docs/evaluation.md`, `${ROOT}README.md`];
   Deno.writeTextFileSync(documents[0]!, documentOf(found));
-  Deno.writeTextFileSync(documents[1]!, withClaims(Deno.readTextFileSync(documents[1]!), found, OTHERS));
+  const readme = withClaims(Deno.readTextFileSync(documents[1]!), found, OTHERS);
+  Deno.writeTextFileSync(documents[1]!, withPeers(readme, found));
   const { success } = await new Deno.Command(Deno.execPath(), { args: ["fmt", "--quiet", ...documents] })
     .output();
   if (!success) throw new Error("deno fmt failed on docs/evaluation.md or README.md");

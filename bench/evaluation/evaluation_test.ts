@@ -8,7 +8,7 @@ import {
 } from "@std/assert";
 import { parse } from "../main.ts";
 import { makeWorkload } from "../workloads/workload.ts";
-import { documentOf, table, withClaims } from "./document.ts";
+import { documentOf, table, withClaims, withPeers } from "./document.ts";
 import { capacity, measure, modeSide, paced, scaled } from "./modes.ts";
 import { bar } from "./progress.ts";
 import { replay } from "./replay.ts";
@@ -259,7 +259,7 @@ Deno.test("runSuite() adds repeats to what is there, case by case, and starts ov
   }
 });
 
-Deno.test("documentOf() says what the results say, and withClaims() replaces the README's table alone", () => {
+Deno.test("documentOf() says what the results say, and withClaims() and withPeers() replace the README's tables alone", () => {
   const result = resultOf([["c, one", "a", 0, 10], ["c, one", "b", 0, 5], ["c, one", "a", 1, 30], [
     "c, one",
     "b",
@@ -281,6 +281,14 @@ Deno.test("documentOf() says what the results say, and withClaims() replaces the
   assertStringIncludes(replaced, "| more ");
   assertEquals(withClaims(replaced, found, [["more", "later", ""]]), replaced);
   assertThrows(() => withClaims("# x", found, []), Error, "README.md has no");
+  const section = { ...toy.report(result), readme: [{ title: "Beside", columns: ["x"], rows: [["y"]] }] };
+  const peers = [...found, { ...found[0]!, suite: { ...toy, report: () => section } }];
+  assertEquals(withClaims(readme, peers, [["more", "later", ""]]), replaced);
+  const mark = "<!-- peers: made by `deno task bench report` -->\n\n";
+  const compared = withPeers(`${mark}old\n\n<!-- /peers -->`, peers);
+  assert(compared.startsWith(`${mark}On a machine, 2 cores (avx2), beside `) && !compared.includes("old"));
+  assert(compared.endsWith("Beside:\n\n| x   |\n| --- |\n| y   |\n\n<!-- /peers -->"), compared);
+  assertStringIncludes(withPeers(`${mark}<!-- /peers -->`, found), "Not measured yet.");
   assertEquals(table(["a", "b"], [["longer", "1"]]), "| a      | b   |\n| ------ | --- |\n| longer | 1   |");
 });
 

@@ -22,6 +22,8 @@ export interface Section {
   answer: string[];
   /** One line for the README. */
   headline: string;
+  /** Tables for the README's comparison with other servers, in place of a row among the claims. */
+  readme?: Table[];
 }
 
 /** What a case gets to run with. */

@@ -278,6 +278,11 @@ function suiteOf(peers: Peers | null): Suite {
 /** For the document. */
 export const suite: Suite = suiteOf(null);
 
+const KERNEL_TITLE = "Tokens per second, by batch size: ours / llama.cpp's, and the ratio";
+const START_TITLE = "From starting the process to the first text, ms";
+const TRACE_TITLE = "Azure's conversation trace over HTTP; times in ms";
+const README_TABLES = [KERNEL_TITLE, START_TITLE, TRACE_TITLE];
+
 function report(result: SuiteResult): Section {
   const tables: Table[] = [];
   const names = [...new Set(result.runs.map((run) => run.case))];
@@ -290,7 +295,7 @@ function report(result: SuiteResult): Section {
   ];
   if (kernel.length > 0) {
     tables.push({
-      title: "Tokens per second, by batch size: ours / theirs, and the ratio",
+      title: KERNEL_TITLE,
       columns: ["file", ...columns],
       rows: kernel.map((name) => {
         const peer = peersOf(name)[0]!;
@@ -322,7 +327,7 @@ function report(result: SuiteResult): Section {
   const starts = names.filter((name) => name.startsWith("start, "));
   if (starts.length > 0) {
     tables.push({
-      title: "From starting the process to the first text, ms",
+      title: START_TITLE,
       columns: ["file", "ours", "theirs", "theirs / ours"],
       rows: starts.map((name) => {
         const peer = peersOf(name)[0]!;
@@ -347,7 +352,7 @@ function report(result: SuiteResult): Section {
   if (traces.length > 0) {
     const metrics = ["tokens/s", "ttft p50", "ttft p99", "itl p50", "itl p99", "itl max"];
     tables.push({
-      title: "Azure's conversation trace over HTTP; times in ms",
+      title: TRACE_TITLE,
       columns: ["file", "server", ...metrics, "failed"],
       rows: traces.flatMap((name) => [
         ...[OURS, ...peersOf(name)].map((side) => [
@@ -365,7 +370,8 @@ function report(result: SuiteResult): Section {
       ]),
     });
   }
-  return { tables, figures: [], ...answers(result, kernel, traces, peersOf) };
+  const readme = tables.filter(({ title }) => README_TABLES.includes(title));
+  return { tables, figures: [], readme, ...answers(result, kernel, traces, peersOf) };
 }
 
 function answers(
