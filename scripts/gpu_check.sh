@@ -21,7 +21,7 @@ readonly sanitized=(
   "$all pointwise_test"
   "$all gemm_test FeaturesThatFillNoTile ResidualAddsTheProduct GateAndUp"
   "$all gemm_qkv_test MatchFloat64"
-  "$all attention_test"
+  "$all attention_test PlainArithmetic OnTensorCores ManyHeads PaddedWindow BehindTheWindow"
   "$kernels sampling_test SampleGreedy SampleFilters SampleAdjusts"
   "$kernels prompt_logprobs_test"
   "$kernels device_test"
@@ -53,7 +53,7 @@ for stage in "$@"; do
     native)
       for test in $(make -s "list-$kind-tests"); do
         read -ra words <<<"${test//:/ }"
-        part "${words[0]#"$objects"/}" "${emulate:+6}60" "${words[@]}"
+        part "${words[0]#"$objects"/}" "$native_limit" "${words[@]}"
       done
       ;;
     golden)

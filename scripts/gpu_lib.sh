@@ -11,8 +11,10 @@ mkdir -p "$out" build
 jobs="-j$(nproc)"
 if [[ -n "$emulate" ]]; then
   library="$PWD/build/libkvrm_emulator.so" kind=emulator objects=build/emu device=emulator driver=none
+  native_limit=690
 else
   library="$PWD/build/libkvrm_cuda.so" kind=device objects=build/nvcc
+  native_limit=90
   device="$(nvidia-smi --query-gpu=name --format=csv,noheader 2>/dev/null | head -n 1 || true)"
   driver="$(nvidia-smi --query-gpu=driver_version --format=csv,noheader 2>/dev/null | head -n 1 || true)"
 fi
