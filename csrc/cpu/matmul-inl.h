@@ -38,18 +38,19 @@ HWY_INLINE float ValueAt(const Weight& w, size_t n) {
   return value;
 }
 
-// Nr columns of w from n on, as far as count goes.
+// Nr columns of w from n on, `apart` from each other, as far as n_end goes.
 template <size_t Nr, typename T>
 struct Columns {
-  Columns(const T* w, size_t cols, size_t n, size_t n_end, const Weight* bias_weight)
-      : n(n), count(std::min(Nr, n_end - n)), has_bias(bias_weight != nullptr) {
+  Columns(const T* w, size_t cols, size_t n, size_t apart, size_t n_end, const Weight* bias_weight)
+      : n(n), apart(apart), count(std::min(Nr, (n_end - n + apart - 1) / apart)), has_bias(bias_weight != nullptr) {
     // Columns past the end repeat the last one and are not written.
-    for (size_t j = 0; j < Nr; ++j) rows[j] = w + (n + std::min(j, count - 1)) * cols;
+    for (size_t j = 0; j < Nr; ++j) rows[j] = w + (n + std::min(j, count - 1) * apart) * cols;
     if (!has_bias) return;
-    for (size_t j = 0; j < count; ++j) bias[j] = ValueAt(*bias_weight, n + j);
+    for (size_t j = 0; j < count; ++j) bias[j] = ValueAt(*bias_weight, n + j * apart);
   }
 
   size_t n;
+  size_t apart;
   size_t count;
   bool has_bias;
   const T* rows[Nr];
@@ -66,9 +67,9 @@ HWY_INLINE void Finish(const MatMulOut& to, size_t row, const Columns<Nr, T>& w,
   }
   float* out = to.out + row * to.stride + w.n;
   if (to.add) {
-    for (size_t j = 0; j < w.count; ++j) out[j] += sums[j];
+    for (size_t j = 0; j < w.count; ++j) out[j * w.apart] += sums[j];
   } else {
-    std::memcpy(out, sums, w.count * sizeof(float));
+    for (size_t j = 0; j < w.count; ++j) out[j * w.apart] = sums[j];
   }
 }
 
@@ -77,10 +78,27 @@ constexpr size_t kTallRows = kTileCols == 8 ? 6 : 3;
 // Up to this m, converting w once per group of rows costs less than writing it to a panel.
 constexpr size_t kMaxDirectRows = 4 * kTallRows;
 
-// A few rows of x against Nr rows of w as they lie in memory, all of k. For small m: w comes from memory
-// once, by the hardware's prefetcher (prefetching the next columns by hand cost a third of the speed).
+// Asks for the rows that follow w [Nr] in memory, evenly over the steps of k: whoever calls it in each step of
+// one pass over w has asked for each line of the next pass once. Past a tensor's end it asks for nothing that
+// is used; a prefetch cannot fault.
+template <size_t Nr, typename T>
+HWY_INLINE void PrefetchNext(const T* const* w, size_t cols, size_t step) {
+  constexpr size_t kLine = 64;
+  constexpr size_t kStepBytes = Nr * kLanes * sizeof(T);  // that a step of k reads
+  if constexpr (kStepBytes >= kLine) {
+    constexpr size_t kLines = kStepBytes / kLine;
+#pragma GCC unroll 8
+    for (size_t i = 0; i < kLines; ++i) {
+      const size_t at = step * kLines + i;
+      hwy::Prefetch(reinterpret_cast<const uint8_t*>(w[at % Nr] + cols) + at / Nr * kLine);
+    }
+  }
+}
+
+// A few rows of x against Nr rows of w as they lie in memory, all of k. For small m. With Next it has the rows
+// behind them fetched meanwhile: in a pass that finds w in the cache, memory would idle.
 //   x [Mr, cols], w [Nr] pointers to rows of cols
-template <size_t Mr, size_t Nr, typename T>
+template <size_t Mr, size_t Nr, bool Next, typename T>
 HWY_INLINE void DirectTile(const float* x, size_t x_stride, const T* const* w, size_t cols, VF (&acc)[Mr][Nr]) {
   const DF d;
   for (size_t i = 0; i < Mr; ++i) {
@@ -88,6 +106,7 @@ HWY_INLINE void DirectTile(const float* x, size_t x_stride, const T* const* w, s
   }
   size_t k = 0;
   for (; k + kLanes <= cols; k += kLanes) {
+    if constexpr (Next) PrefetchNext<Nr>(w, cols, k / kLanes);
     VF xv[Mr];
 #pragma GCC unroll 8
     for (size_t i = 0; i < Mr; ++i) xv[i] = hn::LoadU(d, x + i * x_stride + k);
@@ -109,39 +128,50 @@ HWY_INLINE void DirectTile(const float* x, size_t x_stride, const T* const* w, s
 
 template <size_t Mr, size_t Nr, typename T>
 HWY_INLINE void DirectBlock(const float* x, size_t x_stride, size_t row, size_t cols, const Columns<Nr, T>& columns,
-                            const MatMulOut& to) {
+                            bool last, const MatMulOut& to) {
   VF acc[Mr][Nr];
-  DirectTile<Mr, Nr>(x + row * x_stride, x_stride, columns.rows, cols, acc);
+  if (last) {  // of several passes
+    DirectTile<Mr, Nr, true>(x + row * x_stride, x_stride, columns.rows, cols, acc);
+  } else {
+    DirectTile<Mr, Nr, false>(x + row * x_stride, x_stride, columns.rows, cols, acc);
+  }
   for (size_t i = 0; i < Mr; ++i) Finish(to, row + i, columns, acc[i]);
 }
 
 // m rows in even groups of at most MaxMr, against columns [n_begin, n_end).
+//
+// w comes from memory once, by the hardware's prefetcher, which follows a few long streams best: so the Nr
+// columns of a tile are the next of Nr equal parts of the range, each read from its first byte to its last.
+// Neighbouring columns would be Nr streams that end after one row each, which took half the bandwidth away
+// where rows are short (docs/notes/cpu.md).
 template <size_t MaxMr, size_t Nr, typename T>
 HWY_INLINE void DirectRows(const T* w, size_t cols, const float* x, size_t x_stride, size_t m, size_t n_begin,
                            size_t n_end, const MatMulOut& to) {
   const size_t groups = (m + MaxMr - 1) / MaxMr;
-  for (size_t n = n_begin; n < n_end; n += Nr) {
-    const Columns<Nr, T> columns(w, cols, n, n_end, to.bias);
+  const size_t part = (n_end - n_begin + Nr - 1) / Nr;
+  for (size_t n = n_begin; n < n_begin + part; ++n) {
+    const Columns<Nr, T> columns(w, cols, n, part, n_end, to.bias);
     for (size_t group = 0, row = 0; group < groups; ++group) {
       const size_t next = m * (group + 1) / groups;
+      const bool last = group != 0 && next == m;
       switch (next - row) {
         case 6:
-          if constexpr (MaxMr >= 6) DirectBlock<6>(x, x_stride, row, cols, columns, to);
+          if constexpr (MaxMr >= 6) DirectBlock<6>(x, x_stride, row, cols, columns, last, to);
           break;
         case 5:
-          if constexpr (MaxMr >= 5) DirectBlock<5>(x, x_stride, row, cols, columns, to);
+          if constexpr (MaxMr >= 5) DirectBlock<5>(x, x_stride, row, cols, columns, last, to);
           break;
         case 4:
-          if constexpr (MaxMr >= 4) DirectBlock<4>(x, x_stride, row, cols, columns, to);
+          if constexpr (MaxMr >= 4) DirectBlock<4>(x, x_stride, row, cols, columns, last, to);
           break;
         case 3:
-          DirectBlock<3>(x, x_stride, row, cols, columns, to);
+          DirectBlock<3>(x, x_stride, row, cols, columns, last, to);
           break;
         case 2:
-          DirectBlock<2>(x, x_stride, row, cols, columns, to);
+          DirectBlock<2>(x, x_stride, row, cols, columns, last, to);
           break;
         default:
-          DirectBlock<1>(x, x_stride, row, cols, columns, to);
+          DirectBlock<1>(x, x_stride, row, cols, columns, last, to);
       }
       row = next;
     }
@@ -235,7 +265,7 @@ HWY_INLINE void PanelRows(const T* w, size_t cols, const float* x, size_t x_stri
   HWY_ALIGN float panel[kBlock * Nr];
   HWY_ALIGN float acc[kMaxPassRows * Nr * kLanes];
   for (size_t n = n_begin; n < n_end; n += Nr) {
-    const Columns<Nr, T> columns(w, cols, n, n_end, to.bias);
+    const Columns<Nr, T> columns(w, cols, n, 1, n_end, to.bias);
     for (size_t k = 0; k < cols; k += kBlock) {
       const size_t depth = std::min(kBlock, cols - k);
       PackPanel<Nr>(columns.rows, k, depth, panel);

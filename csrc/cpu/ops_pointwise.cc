@@ -132,11 +132,18 @@ uint64_t ReadAllImpl(const void* data, size_t bytes) {
   const size_t count = bytes / sizeof(uint64_t);
   hn::Vec<decltype(d)> sums[8];
   for (auto& sum : sums) sum = hn::Zero(d);
-  size_t n = 0;
-  for (; n + 8 * kStep <= count; n += 8 * kStep) {
-#pragma GCC unroll 8
-    for (size_t j = 0; j < 8; ++j) sums[j] = hn::Add(sums[j], hn::LoadU(d, words + n + j * kStep));
+  // Four streams at once: one alone does not keep enough of the memory's requests in flight, and a limit
+  // must not be lower than what it limits.
+  constexpr size_t kStreams = 4;
+  const size_t part = count / kStreams / (2 * kStep) * (2 * kStep);
+  for (size_t at = 0; at < part; at += 2 * kStep) {
+#pragma GCC unroll 4
+    for (size_t j = 0; j < kStreams; ++j) {
+      sums[2 * j] = hn::Add(sums[2 * j], hn::LoadU(d, words + j * part + at));
+      sums[2 * j + 1] = hn::Add(sums[2 * j + 1], hn::LoadU(d, words + j * part + at + kStep));
+    }
   }
+  size_t n = kStreams * part;
   for (size_t j = 1; j < 8; ++j) sums[0] = hn::Add(sums[0], sums[j]);
   uint64_t lanes[kStep];
   hn::StoreU(sums[0], d, lanes);
