@@ -76,7 +76,7 @@ HWY_INLINE void Finish(const MatMulOut& to, size_t row, const Columns<Nr, T>& w,
 // A tall tile for m above kTileRows: 24 accumulators again, and a conversion of w serves six rows.
 constexpr size_t kTallRows = kTileCols == 8 ? 6 : 3;
 // Up to this m, converting w once per group of rows costs less than writing it to a panel.
-constexpr size_t kMaxDirectRows = 4 * kTallRows;
+constexpr size_t kMaxDirectRows = 24;
 
 // Asks for the rows that follow w [Nr] in memory, evenly over the steps of k: whoever calls it in each step of
 // one pass over w has asked for each line of the next pass once. Past a tensor's end it asks for nothing that
@@ -259,6 +259,31 @@ HWY_INLINE void PanelTile(const PanelPart& part, size_t row, const Columns<Nr, T
   }
 }
 
+// What the panel after this one will be made of, asked for bit by bit while this one is multiplied: packing alone
+// would leave memory idle for the rest of the time.
+template <size_t Nr, typename T>
+class NextPanel {
+ public:
+  // rows [Nr] from k on, or where they end there, the Nr rows behind them.
+  NextPanel(const T* const* rows, size_t cols, size_t k, size_t tiles) : tiles_(tiles) {
+    const bool same = k < cols;
+    for (size_t j = 0; j < Nr; ++j)
+      from_[j] = reinterpret_cast<const uint8_t*>(same ? rows[j] + k : rows[j] + Nr * cols);
+    lines_ = (std::min(kBlock, same ? cols - k : cols) * sizeof(T) + 63) / 64;
+  }
+
+  void AfterTile() {
+    const size_t end = ++tile_ * lines_ / tiles_;
+    for (; line_ < end; ++line_) {
+      for (size_t j = 0; j < Nr; ++j) hwy::Prefetch(from_[j] + line_ * 64);
+    }
+  }
+
+ private:
+  const uint8_t* from_[Nr];
+  size_t lines_, tiles_, tile_ = 0, line_ = 0;
+};
+
 template <size_t Nr, typename T>
 HWY_INLINE void PanelRows(const T* w, size_t cols, const float* x, size_t x_stride, size_t m, size_t n_begin,
                           size_t n_end, const MatMulOut& to) {
@@ -270,8 +295,12 @@ HWY_INLINE void PanelRows(const T* w, size_t cols, const float* x, size_t x_stri
       const size_t depth = std::min(kBlock, cols - k);
       PackPanel<Nr>(columns.rows, k, depth, panel);
       const PanelPart part{x + k, x_stride, depth, panel, acc, k == 0, k + depth == cols};
+      NextPanel<Nr, T> next(columns.rows, cols, k + depth, std::max<size_t>(1, m / kTileRows));
       size_t i = 0;
-      for (; i + kTileRows <= m; i += kTileRows) PanelTile<kTileRows>(part, i, columns, to);
+      for (; i + kTileRows <= m; i += kTileRows) {
+        PanelTile<kTileRows>(part, i, columns, to);
+        next.AfterTile();
+      }
       if (m - i == 2) PanelTile<2>(part, i, columns, to);
       if (m - i == 1) PanelTile<1>(part, i, columns, to);
     }
