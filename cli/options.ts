@@ -171,9 +171,9 @@ export const OPTION_GROUPS = {
       "what all slots can use, at most 85% of what is free, and 1GiB on the CPU",
     ),
     kvDtype: option(
-      oneOf("f32", "f16", "bf16", "fp8"),
-      "f32|f16|bf16|fp8",
-      "Storage type of the KV cache; fp8 on GPUs.",
+      oneOf("f32", "f16", "bf16", "fp8", "q8"),
+      "f32|f16|bf16|fp8|q8",
+      "Storage type of the KV cache; fp8 on GPUs, q8 on the CPU.",
       "the weights' type; f16 for quantised ones",
     ),
     blockTokens: option(oneOf(16, 32, 64), "16|32|64", "Tokens per KV block.", "32"),

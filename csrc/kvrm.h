@@ -54,7 +54,7 @@ typedef enum kvrm_dtype {
   KVRM_F16 = 1,
   KVRM_BF16 = 2,
   KVRM_F8_E4M3 = 3,  // of KV only, where the backend has it
-  // GGUF's block formats, of matrices: a row is blocks of 32 or 256 numbers, each with its scales. What a block's
+  // GGUF's block formats, of matrices, and Q8_0 of KV too, where the backend has it: a row is blocks of 32 or 256 numbers, each with its scales. What a block's
   // bytes mean is in common/block_format.h.
   KVRM_Q8_0 = 4,  // 34 bytes for 32
   KVRM_Q4_0 = 5,  // 18 bytes for 32

@@ -30,7 +30,10 @@ export interface EngineOptions {
    * most 1 GiB.
    */
   kvMemory?: number;
-  /** Default: the weights' type. "fp8" on GPUs alone. */
+  /**
+   * Default: the weights' type. "fp8" on GPUs alone; "q8" on the CPU alone, 8 bits and a scale for each 32 numbers,
+   * for models whose heads have a multiple of 32.
+   */
   kvDtype?: KvDtype;
   /**
    * What the weights of the layers and the head become when they are loaded: "q8" (or "int8") 8 bits, "q4" (or "int4")
@@ -99,8 +102,9 @@ export interface EngineSizes {
 }
 
 /** In the order of kvrm_dtype. */
-const DTYPES: readonly KvDtype[] = ["f32", "f16", "bf16", "fp8"];
-const DTYPE_BYTES: Readonly<Record<KvDtype, number>> = { f32: 4, f16: 2, bf16: 2, fp8: 1 };
+const DTYPES: readonly KvDtype[] = ["f32", "f16", "bf16", "fp8", "q8"];
+/** Of one number of KV. */
+const DTYPE_BYTES: Readonly<Record<KvDtype, number>> = { f32: 4, f16: 2, bf16: 2, fp8: 1, q8: 34 / 32 };
 const QUANTIZE = {
   q8: KVRM.QUANTIZE_INT8,
   q4: KVRM.QUANTIZE_INT4,
@@ -146,6 +150,12 @@ export function engineSizes(
     options.kvDtype ?? DTYPES.find((dtype) => dtype === modelDtype) ?? "f16",
     DTYPES,
   );
+  if (kvDtype === "q8" && config.headDim % 32 !== 0) {
+    throw new InvalidRequestError(
+      `kvDtype is q8 and the model's heads have ${config.headDim} numbers, wanted a multiple of 32`,
+      "kvDtype",
+    );
+  }
   const prefillChunk = integer("prefillChunk", options.prefillChunk, 256, 16, 4096);
   const mixedChunk = integer("mixedChunk", options.mixedChunk, Math.min(64, prefillChunk), 1, prefillChunk);
   const threads = integer("threads", options.threads, 0, 0, 1024);

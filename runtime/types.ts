@@ -17,7 +17,7 @@ export type KvMode = "kv-rm" | "static" | "static-padded" | "paged";
 export type FarHistoryMode = "off" | "summaries" | "window";
 
 /** Storage type of the KV cache. */
-export type KvDtype = "f32" | "f16" | "bf16" | "fp8";
+export type KvDtype = "f32" | "f16" | "bf16" | "fp8" | "q8";
 
 /**
  * How tokens are drawn. Logits are changed by the repetition, frequency and presence penalties and the

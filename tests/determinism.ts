@@ -113,7 +113,8 @@ export interface Subject {
 
 function open(model: Subject, on: Setting): Bench {
   const { layers, kvHeads, headDim } = model.tables.config;
-  const rowBytes = kvHeads * headDim * ((model.kvDtype ?? "f32") === "f32" ? 4 : 2);
+  const kvDtype = model.kvDtype ?? "f32";
+  const rowBytes = kvHeads * headDim * (kvDtype === "f32" ? 4 : kvDtype === "q8" ? 34 / 32 : 2);
   const blockBytes = BLOCK * layers * 2 * rowBytes;
   const blocks = Math.max(1, reservesSlots(on.kvMode) ? on.slots : on.pool * on.slots) *
     (MAX_CONTEXT / BLOCK);
@@ -128,7 +129,7 @@ function open(model: Subject, on: Setting): Bench {
       slots: on.slots,
       blockTokens: BLOCK,
       kvMemory: Math.ceil(blocks + held) * blockBytes,
-      kvDtype: model.kvDtype ?? "f32",
+      kvDtype,
       ...(model.libraryPath !== undefined && { libraryPath: model.libraryPath }),
       maxContext: MAX_CONTEXT,
       threads: on.threads,

@@ -74,8 +74,7 @@ kvrm_status CheckFarHistory(const Model& model, const kvrm_engine_config& config
 }  // namespace
 
 uint64_t BlockBytes(const kvrm_model_config& model, const kvrm_engine_config& config) {
-  return uint64_t{model.layers} * 2 * model.kv_heads * config.block_tokens * model.head_dim *
-         ElementBytes(config.kv_dtype);
+  return uint64_t{model.layers} * 2 * model.kv_heads * config.block_tokens * RowBytes(config.kv_dtype, model.head_dim);
 }
 
 kvrm_status CheckEngineConfig(const Model& model, const kvrm_engine_config& config) {
@@ -93,7 +92,12 @@ kvrm_status CheckEngineConfig(const Model& model, const kvrm_engine_config& conf
   KVRM_TRY(Range("max_edits", config.max_edits, 0, KVRM_MAX_DESCRIPTOR_BYTES / sizeof(kvrm_edit)));
   KVRM_TRY(Range("mask_rows", config.mask_rows, 0, config.slots, "slots"));
   KVRM_TRY(Range("host_blocks", config.host_blocks, 0, kMaxBlocks));
-  KVRM_TRY(Range("kv_dtype", config.kv_dtype, KVRM_F32, KVRM_F8_E4M3));
+  KVRM_TRY(Range("kv_dtype", config.kv_dtype, KVRM_F32, KVRM_Q8_0));
+  if (config.kv_dtype == KVRM_Q8_0 && model.config.head_dim % 32 != 0) {
+    return Fail(KVRM_INVALID_ARGUMENT,
+                "create engine: kv_dtype is %u (Q8_0) and the model's head_dim %u, wanted a multiple of 32",
+                config.kv_dtype, model.config.head_dim);
+  }
   KVRM_TRY(Range("threads", config.threads, 0, kMaxThreads));
   KVRM_TRY(CheckChunks(config));
   KVRM_TRY(Range("max_segments", config.max_segments, config.num_chunks == 0 ? 0 : 1, config.slots, "slots"));

@@ -17,6 +17,7 @@
 #endif
 
 #include <algorithm>
+#include <type_traits>
 
 #include "vector-inl.h"
 
@@ -65,6 +66,28 @@ class GroupCursor {
   uint32_t at_ = 0;
 };
 
+// 32 numbers of KV in Q8_0, as common/block_format.h has them.
+struct Q8Block {
+  uint16_t scale;  // f16
+  int8_t q[32];
+};
+static_assert(sizeof(Q8Block) == 34);
+
+HWY_INLINE float ScaleOf(const Q8Block& block) {
+  const uint32_t magnitude = block.scale & 0x7fffu;  // scales have no sign
+  uint32_t bits = magnitude << 13;
+  if (magnitude >= 0x7c00) bits |= 0x7f800000u;
+  float value;
+  std::memcpy(&value, &bits, sizeof(value));
+  return magnitude >= 0x7c00 ? value : value * 0x1p112f;
+}
+
+// Elements of type T in a row of head_dim numbers.
+template <typename T>
+HWY_INLINE size_t RowElements(size_t dim) {
+  return std::is_same_v<T, Q8Block> ? dim / 32 : dim;
+}
+
 // The 16 rows [kTileTokens][head_dim] of one head from `token` on, where they lie.
 template <typename T>
 HWY_INLINE const T* TileRows(const KvView& kv, GroupCursor& cursor, bool value, uint32_t head, uint32_t token) {
@@ -73,6 +96,27 @@ HWY_INLINE const T* TileRows(const KvView& kv, GroupCursor& cursor, bool value, 
 }
 
 // Rows [begin, end) as f32 into tile [kTileTokens][padded], zeros beyond dim: worth it for many queries.
+HWY_INLINE void ConvertTile(const Q8Block* rows, size_t dim, size_t padded, uint32_t begin, uint32_t end,
+                            float* HWY_RESTRICT tile) {
+  const DF d;
+  const DI di;
+  const hn::Rebind<int8_t, DI> d8;
+  const size_t blocks = dim / 32;
+  for (uint32_t t = begin; t < end; ++t) {
+    for (size_t b = 0; b < blocks; ++b) {
+      const Q8Block& block = rows[t * blocks + b];
+      const VF scale = hn::Set(d, ScaleOf(block));
+      float* out = tile + t * padded + b * 32;
+#pragma GCC unroll 32
+      for (size_t n = 0; n < 32; n += kLanes) {
+        // Exact: 11 bits times 8.
+        const VF q = hn::ConvertTo(d, hn::PromoteTo(di, hn::LoadU(d8, block.q + n)));
+        hn::Store(hn::Mul(q, scale), d, out + n);
+      }
+    }
+  }
+}
+
 template <typename T>
 HWY_INLINE void ConvertTile(const T* rows, size_t dim, size_t padded, uint32_t begin, uint32_t end,
                             float* HWY_RESTRICT tile) {
@@ -236,6 +280,16 @@ HWY_INLINE void OutQueries(const Seen* seen, uint32_t count, uint32_t place, con
 // Up to so many queries convert K and V in registers, each group of queries anew.
 constexpr uint32_t kMaxDirectQueries = 2 * kScoreQueries;
 
+// Up to so many queries, attention waits for memory rather than for arithmetic.
+constexpr uint32_t kFewQueries = 16;
+
+// Asks for a tile of K or V, `elements` of T to a row.
+template <typename T>
+HWY_INLINE void FetchTile(const T* rows, size_t elements) {
+  const uint8_t* bytes = reinterpret_cast<const uint8_t*>(rows);
+  for (size_t at = 0; at < kTileTokens * elements * sizeof(T); at += 64) hwy::Prefetch(bytes + at);
+}
+
 // At most kBatch queries over one split.
 template <typename T>
 HWY_INLINE void AttendBatch(const KvView& kv, uint32_t head, float scale, uint32_t window, uint32_t split,
@@ -243,7 +297,8 @@ HWY_INLINE void AttendBatch(const KvView& kv, uint32_t head, float scale, uint32
                             Partial* partials, float* out, size_t out_stride) {
   const size_t dim = kv.head_dim;
   const size_t padded = hwy::RoundUpTo(dim, kLanes);
-  const bool direct = count <= kMaxDirectQueries && padded == dim;
+  constexpr bool kBlocks = std::is_same_v<T, Q8Block>;
+  const bool direct = !kBlocks && count <= kMaxDirectQueries && padded == dim;
   HWY_ALIGN float scores[kBatch * kSplitTokens];
   HWY_ALIGN float tile[kTileTokens * kMaxHeadDim];
   HWY_ALIGN float acc[kBatch * kMaxHeadDim];
@@ -258,16 +313,23 @@ HWY_INLINE void AttendBatch(const KvView& kv, uint32_t head, float scale, uint32
   std::fill(acc, acc + count * padded, 0.0f);
 
   const uint32_t first_token = split * kSplitTokens;
+  // While K of this split is multiplied, V of it is on its way, and then K of the next split, which this thread
+  // most likely takes next: with few queries memory is what they wait for.
+  const bool few = count <= kFewQueries;
+  const kvrm_group& last_group = kv.groups[kv.group_count - 1];
+  const uint32_t known = (last_group.logical_start + last_group.count) * kv.block_tokens;
+  GroupCursor next_values(kv), next_keys(kv);
   GroupCursor keys(kv);
   for (uint32_t place = any.begin / kTileTokens * kTileTokens; place < any.end; place += kTileTokens) {
     const uint32_t begin = std::max(any.begin, place) - place;
     const uint32_t end = std::min(any.end - place, uint32_t{kTileTokens});
     const T* rows = TileRows<T>(kv, keys, false, head, first_token + place);
-    if (direct) {
-      ScoreQueries(q, q_stride, count, dim, dim, scale, rows, begin, end, scores + place);
-    } else {
+    if (few) FetchTile(TileRows<T>(kv, next_values, true, head, first_token + place), RowElements<T>(dim));
+    if (!direct) {
       ConvertTile(rows, dim, padded, begin, end, tile);
       ScoreQueries(q, q_stride, count, dim, padded, scale, tile, begin, end, scores + place);
+    } else if constexpr (!kBlocks) {
+      ScoreQueries(q, q_stride, count, dim, dim, scale, rows, begin, end, scores + place);
     }
   }
 
@@ -281,11 +343,13 @@ HWY_INLINE void AttendBatch(const KvView& kv, uint32_t head, float scale, uint32
     const uint32_t begin = std::max(any.begin, place) - place;
     const uint32_t end = std::min(any.end - place, uint32_t{kTileTokens});
     const T* rows = TileRows<T>(kv, values, true, head, first_token + place);
-    if (direct) {
-      OutQueries(seen, count, place, scores + place, rows, padded, acc);
-    } else {
+    const uint32_t ahead = first_token + place + kSplitTokens;
+    if (few && ahead < known) FetchTile(TileRows<T>(kv, next_keys, false, head, ahead), RowElements<T>(dim));
+    if (!direct) {
       ConvertTile(rows, dim, padded, begin, end, tile);
       OutQueries(seen, count, place, scores + place, tile, padded, acc);
+    } else if constexpr (!kBlocks) {
+      OutQueries(seen, count, place, scores + place, rows, padded, acc);
     }
   }
   for (uint32_t i = 0; i < count; ++i) std::memcpy(out + i * out_stride, acc + i * padded, dim * sizeof(float));

@@ -51,7 +51,7 @@ TEST(WhatTheCpuDoesNotHaveIsUnsupported) {
   uint32_t engine = 0;
   CHECK_REFUSED(kvrm_engine_create(Model().handle, reinterpret_cast<const uint8_t*>(&config),
                                    reinterpret_cast<uint8_t*>(&info), &engine),
-                KVRM_UNSUPPORTED, "kv_dtype is F8_E4M3, wanted F32, F16 or BF16");
+                KVRM_UNSUPPORTED, "kv_dtype is F8_E4M3, wanted F32, F16, BF16 or Q8_0");
 }
 
 }  // namespace

@@ -30,7 +30,7 @@ double HostBlocks(const DescriptorView& view) {
 // What of a checked configuration this machine cannot hold, or this backend cannot do.
 kvrm_status CheckMemory(const Model& model, const kvrm_engine_config& config, uint32_t threads) {
   if (config.kv_dtype == KVRM_F8_E4M3) {
-    return Fail(KVRM_UNSUPPORTED, "create engine: kv_dtype is F8_E4M3, wanted F32, F16 or BF16 on the CPU");
+    return Fail(KVRM_UNSUPPORTED, "create engine: kv_dtype is F8_E4M3, wanted F32, F16, BF16 or Q8_0 on the CPU");
   }
   const double mib = 1 << 20;
   const uint64_t block_bytes = BlockBytes(model.config, config);

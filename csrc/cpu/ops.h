@@ -11,6 +11,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "../common/block_format.h"
 #include "../common/far_summary.h"
 #include "../common/model.h"
 #include "../kvrm.h"
@@ -38,7 +39,8 @@ void RopeHead(float* x, const float* cos_table, const float* sin_table, uint32_t
 // out[n] = silu(gate[n]) * up[n]. out may be gate.
 void SiluMul(const float* gate, const float* up, uint32_t count, float* out);
 
-// dst[n] = x[n] rounded to dtype (nearest even).
+// dst[n] = x[n] rounded to dtype (nearest even). Q8_0: in blocks of 32, as block_format.h says; a block with a
+// number that is not finite becomes NaN.
 void Convert(const float* x, uint32_t count, uint32_t dtype, void* dst);
 
 // ---- attention over transfer groups -----------------------------------------------------------
@@ -61,12 +63,11 @@ struct KvView {
   uint32_t token_end = UINT32_MAX;  // [token_first, token_end)
 };
 
-// Address of token `offset` of one head in a physical block: the start of head_dim elements.
+// Address of token `offset` of one head in a physical block: the start of head_dim numbers.
 inline uint8_t* KvRow(const KvView& kv, uint32_t block, bool value, uint32_t head, uint32_t offset) {
-  const size_t element = kv.dtype == KVRM_F32 ? 4 : 2;
   size_t row = ((size_t(block) * kv.layers + kv.layer) * 2 + (value ? 1 : 0)) * kv.kv_heads + head;
   row = row * kv.block_tokens + offset;
-  return kv.pool + row * kv.head_dim * element;
+  return kv.pool + row * RowBytes(kv.dtype, kv.head_dim);
 }
 
 // What one query has gathered over one split or several: softmax numerator and denominator relative

@@ -16,6 +16,11 @@ void AttendSplitImpl(const KvView& kv, uint32_t kv_head, float scale, uint32_t w
                      size_t acc_stride) {
   for (uint32_t i = 0; i < count; i += kBatch) {
     const uint32_t batch = std::min<uint32_t>(kBatch, count - i);
+    if (kv.dtype == KVRM_Q8_0) {
+      AttendBatch<Q8Block>(kv, kv_head, scale, window, split, q + i * q_stride, q_stride, positions + i, batch,
+                           partials + i, acc + i * acc_stride, acc_stride);
+      continue;
+    }
     KVRM_WITH_DTYPE(kv.dtype, AttendBatch<T>(kv, kv_head, scale, window, split, q + i * q_stride, q_stride,
                                              positions + i, batch, partials + i, acc + i * acc_stride, acc_stride));
   }

@@ -24,7 +24,7 @@ struct Pool {
     const uint32_t dtype = history.keys.weight.dtype;
     const uint32_t blocks = (history.tokens + block_tokens - 1) / block_tokens;
     const uint32_t spread = 2 * blocks + 3;
-    const size_t row_bytes = history.dim * ElementBytes(dtype);
+    const size_t row_bytes = RowBytes(dtype, history.dim);
     bytes.assign(size_t{spread} * kLayers * 2 * kKvHeads * block_tokens * row_bytes, 0xff);  // NaN in each dtype
     view = {bytes.data(), dtype, block_tokens, history.dim, kKvHeads, kLayers, kLayer, nullptr, 0};
     PlaceGroups(random, blocks, runs);
@@ -113,8 +113,9 @@ std::vector<double> Reference(const History& history, const float* q, uint32_t p
 
 TEST(AttendSplitMatchesFloat64) {
   Random random(1);
-  for (const uint32_t dtype : {KVRM_F32, KVRM_F16, KVRM_BF16}) {
+  for (const uint32_t dtype : {KVRM_F32, KVRM_F16, KVRM_BF16, KVRM_Q8_0}) {
     for (const uint32_t dim : {8u, 48u, 64u, 100u, 128u, 256u}) {
+      if (dtype == KVRM_Q8_0 && dim % 32 != 0) continue;
       for (const uint32_t tokens : {1u, 17u, 54u, 256u, 257u, 700u}) {
         const History history(random, tokens, dim, dtype);
         const Pool pool(random, history, 16u << Between(random, 0, 2), 4);
@@ -135,7 +136,8 @@ TEST(AttendSplitMatchesFloat64) {
 TEST(AttendSplitGivesTheSameBitsForEveryBlockSizeFragmentationAndBatch) {
   Random random(2);
   for (int round = 0; round < 60; ++round) {
-    const uint32_t dtype = Between(random, 0, 2), dim = 4 * Between(random, 1, 40), tokens = Between(random, 1, 900);
+    const uint32_t dtype = round % 4 == 3 ? KVRM_Q8_0 : Between(random, 0, 2), tokens = Between(random, 1, 900);
+    const uint32_t dim = dtype == KVRM_Q8_0 ? 32 * Between(random, 1, 5) : 4 * Between(random, 1, 40);
     const uint32_t window = Between(random, 0, 1) == 0 ? 0 : Between(random, 1, tokens + 20);
     const uint32_t count = Between(random, 1, 75);
     const History history(random, tokens, dim, dtype);
@@ -153,6 +155,25 @@ TEST(AttendSplitGivesTheSameBitsForEveryBlockSizeFragmentationAndBatch) {
       }
     }
   }
+}
+
+TEST(ConvertToBlocksRoundsAndKeepsWhatIsNotFinite) {
+  Random random(7);
+  std::vector<float> x = Normals(random, 96, 3.0f);
+  std::fill(x.begin() + 32, x.begin() + 64, 0.0f);
+  std::vector<uint8_t> bytes(RowBytes(KVRM_Q8_0, 96));
+  Convert(x.data(), 96, KVRM_Q8_0, bytes.data());
+  for (size_t b = 0; b < 96; b += 32) {
+    float largest = 0;
+    for (size_t i = b; i < b + 32; ++i) largest = std::max(largest, std::fabs(x[i]));
+    // Half a step of 1 / 127 of the largest, and what the scale loses in f16.
+    for (size_t i = b; i < b + 32; ++i) CHECK_NEAR(ValueAt(bytes.data(), KVRM_Q8_0, i), x[i], largest * 0.0045f);
+  }
+  x[5] = NAN;
+  x[40] = -INFINITY;
+  Convert(x.data(), 96, KVRM_Q8_0, bytes.data());
+  CHECK(std::isnan(ValueAt(bytes.data(), KVRM_Q8_0, 0)) && std::isnan(ValueAt(bytes.data(), KVRM_Q8_0, 63)));
+  CHECK_NEAR(ValueAt(bytes.data(), KVRM_Q8_0, 64), x[64], 0.1);
 }
 
 TEST(AttendSplitNeverMultipliesWhatAQueryDoesNotSee) {

@@ -1,4 +1,5 @@
 // Operations on single rows: embedding, normalisation, RoPE, activation, conversion.
+#include <algorithm>
 #include <cmath>
 
 #include "dispatch.h"
@@ -105,9 +106,29 @@ HWY_INLINE hn::Vec<DU> F16Bits(VF v) {
   return hn::Or(out, sign);
 }
 
+// Q8_0. A few numbers of each row of a step, so that one implementation does for all targets.
+void QuantizeBlocks(const float* x, uint32_t count, uint8_t* out) {
+  constexpr uint32_t kNumbers = 32, kBytes = 34;
+  constexpr float kMost = 65504.0f * 127;  // of a scale in f16
+  for (uint32_t n = 0; n < count; n += kNumbers, out += kBytes) {
+    const bool finite = std::all_of(x + n, x + n + kNumbers, [](float v) { return std::fabs(v) <= kMost; });
+    if (finite) {
+      Quantize(KVRM_Q8_0, x + n, kNumbers, out);
+      continue;
+    }
+    constexpr uint16_t kNan = 0x7e00;
+    std::memset(out, 0, kBytes);
+    std::memcpy(out, &kNan, sizeof(kNan));
+  }
+}
+
 void ConvertImpl(const float* x, uint32_t count, uint32_t dtype, void* dst) {
   if (dtype == KVRM_F32) {
     std::memcpy(dst, x, count * sizeof(float));
+    return;
+  }
+  if (dtype == KVRM_Q8_0) {
+    QuantizeBlocks(x, count, static_cast<uint8_t*>(dst));
     return;
   }
   const hn::Rebind<uint16_t, DU> du16;

@@ -40,6 +40,11 @@ inline double F16Value(uint16_t bits) {
 }
 
 inline double ValueAt(const void* data, uint32_t dtype, size_t i) {
+  if (IsBlocks(dtype)) {
+    float block[32];
+    Dequantize(dtype, static_cast<const uint8_t*>(data) + RowBytes(dtype, i / 32 * 32), 32, block);
+    return block[i % 32];
+  }
   if (dtype == KVRM_F32) return static_cast<const float*>(data)[i];
   const uint16_t bits = static_cast<const uint16_t*>(data)[i];
   return dtype == KVRM_F16 ? F16Value(bits) : Bf16Value(bits);
@@ -49,7 +54,7 @@ inline double ValueAt(const void* data, uint32_t dtype, size_t i) {
 struct Tensor {
   Tensor(Random& random, uint32_t dtype, uint32_t rows, uint32_t cols, float scale = 1.0f) {
     const std::vector<float> values = Normals(random, size_t{rows} * cols, scale);
-    bytes.resize(values.size() * ElementBytes(dtype));
+    bytes.resize(RowBytes(dtype, values.size()));
     Convert(values.data(), static_cast<uint32_t>(values.size()), dtype, bytes.data());
     weight = {bytes.data(), dtype, rows, cols};
   }

@@ -85,6 +85,9 @@ kvrm_status FinishModel(Model& model) {
 
 kvrm_status CreateEngine(std::shared_ptr<const Model> model, const kvrm_engine_config& config, kvrm_engine_info* info,
                          std::shared_ptr<Engine>* out) {
+  if (config.kv_dtype == KVRM_Q8_0) {
+    return Fail(KVRM_UNSUPPORTED, "create engine: kv_dtype is Q8_0, wanted F32, F16, BF16 or F8_E4M3 on a GPU");
+  }
   return cuda::GpuEngine::Create(std::move(model), config, info, out);
 }
 

@@ -105,6 +105,19 @@ TEST(SeveralSplitsMatchReference) {
   CheckModel(shape, 600);
 }
 
+TEST(KvInBlocksIsNearTheReference) {
+  ModelShape shape = Shape(4, 2);
+  shape.head_dim = 64;
+  if (!OnGpu()) return CheckModel(shape, 300, 2e-2, KVRM_Q8_0);
+  kvrm_engine_config config = EngineConfig();
+  config.kv_dtype = KVRM_Q8_0;
+  kvrm_engine_info info;
+  uint32_t engine = 0;
+  CHECK_REFUSED(kvrm_engine_create(TestModel(shape).handle, reinterpret_cast<const uint8_t*>(&config),
+                                   reinterpret_cast<uint8_t*>(&info), &engine),
+                KVRM_UNSUPPORTED, "kv_dtype is Q8_0, wanted F32, F16, BF16 or F8_E4M3 on a GPU");
+}
+
 TEST(HalfPrecisionWeightsMatchReference) {
   // A GPU multiplies 16-bit matrices with 16-bit activations.
   ModelShape shape;

@@ -1,6 +1,6 @@
 import { assertEquals } from "@std/assert";
 import { reservesSlots } from "../../runtime/kv/mod.ts";
-import { loadModelTables } from "../../runtime/model/tables.ts";
+import { loadModelTables, randomModel } from "../../runtime/model/tables.ts";
 import { assertSame, checkDeterminism } from "../determinism.ts";
 import { FIXTURES } from "../golden.ts";
 import { Bench } from "../harness.ts";
@@ -12,6 +12,21 @@ for (const name of ["llama3", "mistral", "qwen3", "llama-bf16"]) {
     checkDeterminism(await loadModelTables(`${FIXTURES}/models/${name}`));
   });
 }
+
+Deno.test("EngineLoop gives the same bits with KV in q8, too", () => {
+  const tables = randomModel({
+    hidden: 64,
+    intermediate: 96,
+    layers: 2,
+    heads: 4,
+    kvHeads: 2,
+    vocab: 131,
+    maxPosition: 512,
+    dtype: "bf16",
+    headDim: 32,
+  });
+  checkDeterminism({ tables, dtype: "bf16", kvDtype: "q8", numRuns: 40 });
+});
 
 Deno.test("EngineLoop gives choices that share a prompt the bits they get alone", async () => {
   const model = await loadModelTables(`${FIXTURES}/models/llama3`);

@@ -35,6 +35,24 @@ Deno.test("engineSizes() counts blocks of each type of KV", () => {
   );
 });
 
+Deno.test("engineSizes() counts 34 bytes for 32 numbers of KV in q8, and wants heads of such numbers", () => {
+  const wide = randomModel({
+    hidden: 64,
+    intermediate: 64,
+    layers: 4,
+    heads: 2,
+    kvHeads: 2,
+    vocab: 100,
+    maxPosition: 4096,
+    dtype: "bf16",
+  });
+  const sizes = engineSizes({ model: "", kvDtype: "q8" }, wide, "bf16");
+  assertEquals(sizes.blockBytes, BLOCK * 17 / 32);
+  assertEquals(sizes.native.kvDtype, 4);
+  const error = assertThrows(() => sizesOf({ kvDtype: "q8" }), InvalidRequestError, "heads have 16 numbers");
+  assertEquals(error.param, "kvDtype");
+});
+
 Deno.test("engineSizes() hands quantize on as the library's number", () => {
   assertEquals(sizesOf().model.quantize, 0);
   const numbers = (["fp8", "int8", "int4", "q8", "q4"] as const).map((quantize) =>
@@ -109,7 +127,7 @@ Deno.test("createEngine() says that the CPU has no FP8", async () => {
   await assertRejects(
     () => createEngine({ model, backend: "cpu", kvDtype: "fp8" }),
     EngineError,
-    "kv_dtype is F8_E4M3, wanted F32, F16 or BF16 on the CPU",
+    "kv_dtype is F8_E4M3, wanted F32, F16, BF16 or Q8_0 on the CPU",
   );
 });
 
