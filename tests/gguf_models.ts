@@ -174,7 +174,7 @@ export function tokenizerMetadata(folder: string, vocab: number): Record<string,
   const added: AddedToken[] = json.added_tokens;
   const ids = new Map<string, number>(Object.entries(json.model.vocab as Record<string, number>));
   for (const { id, content } of added) ids.set(content, id);
-  const size = Math.max(vocab, ...[...ids.values()].map((id) => id + 1));
+  const size = [...ids.values()].reduce((least, id) => Math.max(least, id + 1), vocab);
   const tokens = Array.from({ length: size }, (_, i) => `[PAD${i}]`);
   const types = new Array<number>(size).fill(TOKEN.unused);
   for (const [token, id] of ids) {
@@ -229,7 +229,7 @@ function preTokenizerName(json: { pre_tokenizer: unknown; normalizer: unknown })
 }
 
 /** Three special tokens, then as many bytes as there is room for, in the order of their characters; no merges. */
-function madeUpTokenizer(vocab: number): Record<string, GgufValue> {
+export function madeUpTokenizer(vocab: number): Record<string, GgufValue> {
   const special = ["<unk>", "<s>", "</s>"];
   const printable = Array.from({ length: 94 }, (_, i) => String.fromCharCode(33 + i));
   const others = Array.from({ length: 256 }, (_, i) => String.fromCharCode(0x100 + i));
