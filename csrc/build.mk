@@ -50,6 +50,10 @@ $(eval $(call native_variant,tsan,build/tsan,-O1 -g1 -DKVRM_FEW_TARGETS -fsaniti
 # AddressSanitizer looks at these addresses anyway.
 build/san/cpu/ops_%.o: NATIVE_EXTRA := -fno-sanitize=null,alignment,object-size
 
+build/san/cpu/quant_%.o: NATIVE_EXTRA := -fno-sanitize=null,alignment,object-size
+# The test emulates instructions in plain C++, much of it.
+build/obj/cpu/quant_test.o: NATIVE_EXTRA := -O1 -Wno-psabi
+
 build/libkvrm_cpu.so: $(NATIVE_SRC:csrc/%.cc=build/obj/%.o) csrc/exports.map
 	$(CXX) -shared -pthread -static-libstdc++ -static-libgcc -Wl,--version-script=csrc/exports.map -Wl,--gc-sections \
 	  -Wl,-z,defs -o $@.tmp $(filter %.o,$^) $(NATIVE_LIBS)

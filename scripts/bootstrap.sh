@@ -85,6 +85,7 @@ get_packages() {
   # Without a compiler the header cannot be looked for; asking for an installed package does no harm.
   if ((${#missing[@]})) || ! has_header hwy/highway.h; then missing+=(libhwy-dev); fi
   if ((${#missing[@]})) || ! has_header boost/context/fiber.hpp; then missing+=(libboost-context-dev); fi
+  if ((${#missing[@]})) || ! has_header simde/x86/avx512.h; then missing+=(libsimde-dev); fi
   ((${#missing[@]} == 0)) || apt_install "${missing[@]}" || exit 1
 }
 

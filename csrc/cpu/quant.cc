@@ -72,6 +72,10 @@ QuantTargets AvailableQuantTargets() {
 #if defined(__x86_64__)
   __builtin_cpu_init();
   const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
+  const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
+                      __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bw") &&
+                      __builtin_cpu_supports("avx512vnni");
+  if (avx512) targets.kernels[targets.count++] = &kQuantAvx512;
   if (avx2) targets.kernels[targets.count++] = &kQuantAvx2;
 #endif
   targets.kernels[targets.count++] = &kQuantScalar;

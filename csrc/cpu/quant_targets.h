@@ -6,8 +6,13 @@
 
 #include "quant.h"
 
+#ifdef KVRM_EMULATE_X86  // thousands of lines for each instruction: calls compile in a fraction of the time
+#define KVRM_INLINE inline
+#define KVRM_LAMBDA
+#else
 #define KVRM_INLINE inline __attribute__((always_inline))
 #define KVRM_LAMBDA __attribute__((always_inline))
+#endif
 
 namespace kvrm::cpu {
 
@@ -30,11 +35,7 @@ KVRM_INLINE QuantScale ScaleOf(int32_t most_bits) {
 extern const QuantKernels kQuantScalar;
 #if defined(__x86_64__)
 extern const QuantKernels kQuantAvx2;
-extern const QuantKernels kQuantAvxVnni;
 extern const QuantKernels kQuantAvx512;
-#endif
-#if defined(__aarch64__)
-extern const QuantKernels kQuantNeon;
 #endif
 
 }  // namespace kvrm::cpu

@@ -1,17 +1,52 @@
 // Products with weights in blocks: every target against the scalar one, bit for bit, and that one against float64.
 #include "quant.h"
 
+// The AVX-512 kernels in plain C++, from their own source.
+#if defined(__x86_64__) && __has_include(<simde/x86/avx512.h>) && !defined(KVRM_FEW_TARGETS)
+#define KVRM_EMULATE_X86
+#define KVRM_QUANT_AVX512 kEmulatedAvx512
+#define KVRM_QUANT_AVX512_NAMESPACE quant_emulated_avx512
+#include "quant_avx512.cc"
+#define KVRM_HAS_EMULATED 1
+#endif
+
 #include <cmath>
+#include <cstdio>
 #include <cstdlib>
 #include <memory>
 
 #include "common/test.h"
 #include "ops_test_util.h"
+#include "quant_targets.h"
 
 namespace kvrm::cpu {
 namespace {
 
 constexpr uint32_t kFormats[] = {KVRM_Q8_0, KVRM_Q4_0, KVRM_Q4_K, KVRM_Q5_K, KVRM_Q6_K};
+
+// Those of this processor, then the emulated ones; the scalar ones last.
+QuantTargets Targets() {
+  QuantTargets targets = AvailableQuantTargets();
+#ifdef KVRM_HAS_EMULATED
+  targets.kernels[targets.count] = targets.kernels[targets.count - 1];
+  targets.kernels[targets.count - 1] = &kEmulatedAvx512;
+  ++targets.count;
+#endif
+  return targets;
+}
+
+TEST(AllKernelsOfThisArchitectureAreTested) {
+#if defined(__x86_64__) && !defined(KVRM_HAS_EMULATED)
+  std::printf(
+      "skipped: AVX512_VNNI by emulation, which needs SIMDe (libsimde-dev) and takes too long to compile for "
+      "sanitizers\n");
+#endif
+  const QuantTargets targets = Targets();
+  std::printf("targets:");
+  for (size_t t = 0; t < targets.count; ++t) std::printf(" %s", targets.kernels[t]->name);
+  std::printf("\n");
+  CHECK(targets.kernels[targets.count - 1] == &kQuantScalar);
+}
 
 struct Free {
   void operator()(uint8_t* p) const { std::free(p); }
@@ -84,7 +119,7 @@ void CheckShape(Random& random, uint32_t dtype, uint32_t m, uint32_t rows, uint3
   const std::vector<float> x = Activations(random, m, cols);
   const std::vector<float> start = Normals(random, size_t{m} * rows);
 
-  const QuantTargets targets = AvailableQuantTargets();
+  const QuantTargets targets = Targets();
   const std::vector<float> scalar = Multiply(*targets.kernels[targets.count - 1], w.matrix(), bias, x, m, start, add);
   for (int check = 0; check < 30; ++check) {
     const size_t i = Between(random, 0, m - 1), n = Between(random, 0, rows - 1);
@@ -159,7 +194,7 @@ TEST(NoSumOfIntegersOverflows) {
         const std::vector<float> x(5 * 512, 127 * sign), start(5 * 16);
         double sum = 0, terms = 0;
         for (size_t k = 0; k < 512; ++k) sum += w.At(0, k) * x[k], terms += 127.0 * 63 * 64;
-        const QuantTargets targets = AvailableQuantTargets();
+        const QuantTargets targets = Targets();
         for (size_t t = 0; t < targets.count; ++t) {
           const std::vector<float> out = Multiply(*targets.kernels[t], w.matrix(), nullptr, x, 5, start, false);
           for (const float value : out) CHECK_NEAR(value, sum, 1e-6 * terms);
@@ -171,7 +206,7 @@ TEST(NoSumOfIntegersOverflows) {
 
 TEST(ARowWithNanOrInfinityIsNanAndTheOthersKeepTheirBits) {
   Random random(3);
-  const QuantTargets targets = AvailableQuantTargets();
+  const QuantTargets targets = Targets();
   for (const uint32_t dtype : kFormats) {
     const Blocks w(random, dtype, 40, 256);
     std::vector<float> x = Normals(random, 6 * 256);
