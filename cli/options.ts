@@ -6,7 +6,7 @@
 
 import { LOG_FORMATS, LOG_LEVELS } from "../api/log.ts";
 import { TOOL_FORMATS } from "../api/tools/names.ts";
-import { bytes, integer, list, oneOf, seconds, text, toggle, type ValueKind } from "./values.ts";
+import { bytes, integer, list, number, oneOf, seconds, text, toggle, type ValueKind } from "./values.ts";
 
 /** One option. Its name in the table, `kvMode`, is the flag `--kv-mode` and the variable `KVRM_KV_MODE`. */
 export interface Option<T> {
@@ -184,11 +184,12 @@ export const OPTION_GROUPS = {
       "The same while others decode, at most --prefill-chunk.",
       "64",
     ),
-    prefillSpread: option(
-      integer(1, 4096),
-      "STEPS",
-      "Steps that prompts are spread over while others decode: more even times between tokens, later first ones. 1: off.",
-      "32",
+    mixedStretch: option(
+      number(0, 1000),
+      "TIMES",
+      "How many times as long a step may take with prompts as without: less for even times between tokens, more for " +
+        "early first ones. 0: any.",
+      "3",
     ),
     farHistory: option(
       oneOf("off", "summaries", "window"),

@@ -5,6 +5,7 @@
  * @module
  */
 import { libraryPath, NativeEngine, NativeLibrary, NativeModel } from "../ffi/mod.ts";
+import { ChunkBudget } from "./chunk_budget.ts";
 import { Descriptor } from "./descriptor.ts";
 import { BlockPager } from "./kv/mod.ts";
 import { type BoardMemory, MaskClient } from "./grammar/board.ts";
@@ -56,6 +57,8 @@ export class EngineHost implements Disposable {
       blocks,
       paged: sizes.kvMode === "paged",
     });
+    const budget = sizes.mixedStretch > 0 ? new ChunkBudget(slots, sizes.mixedStretch) : null;
+    this.scheduler.budget = budget;
     this.descriptor = new Descriptor(this.engine.info, sizes.native, masks);
     this.loop = new EngineLoop({
       engine: this.engine,
@@ -68,6 +71,7 @@ export class EngineHost implements Disposable {
       metrics,
       masks,
       live: this.live,
+      budget,
     });
     undo.move();
   }

@@ -7,6 +7,7 @@
  * @module
  */
 import { KVRM, type NativeEngine, RESULT_HEADER, ROW_RESULT, SLOT_RESULT, TOP } from "../ffi/mod.ts";
+import type { ChunkBudget } from "./chunk_budget.ts";
 import { Descriptor } from "./descriptor.ts";
 import type { MaskClient } from "./grammar/board.ts";
 import type { BlockPager } from "./kv/mod.ts";
@@ -83,6 +84,8 @@ export interface LoopParts {
   metrics?: LoopMetrics | undefined;
   /** Where the masks of sequences with a grammar come from. Default: there are none. */
   masks?: MaskClient | null;
+  /** What hears how long steps take. Default: nobody. */
+  budget?: ChunkBudget | null;
   /** Who shows the steps to those who watch. Default: nobody. */
   live?: LivePublisher | null;
 }
@@ -106,6 +109,7 @@ export class EngineLoop {
   readonly #metrics: LoopMetrics | null;
   readonly #masks: MaskClient | null;
   readonly #live: LivePublisher | null;
+  readonly #budget: ChunkBudget | null;
   /** The pager's counts as of the last step. */
   #groupsBefore = 0;
   #groupsAfter = 0;
@@ -132,6 +136,7 @@ export class EngineLoop {
     this.#metrics = parts.metrics ?? null;
     this.#masks = parts.masks ?? null;
     this.#live = parts.live ?? null;
+    this.#budget = parts.budget ?? null;
     this.#scheduler.onPreempt = (sequence) => this.#sink.preempted?.(sequence);
     for (let i = 0; i < this.#inFlight; i++) this.#plans.push(new StepPlan(parts.slots));
     const info = parts.engine.info;
@@ -257,6 +262,7 @@ export class EngineLoop {
     const u32 = this.#tops.u32;
     this.stats.lastExecMs = u32[RESULT_HEADER.exec_us]! / 1000;
     this.#metrics?.step[plan.shape]?.observe(this.stats.lastExecMs / 1000);
+    this.#budget?.observe(plan.decodeCount, plan.tokenCount, this.stats.lastExecMs);
     this.#live?.completed(plan.step, u32[RESULT_HEADER.exec_us]!);
     if (u32[RESULT_HEADER.num_rows]! > 0) this.#applyRows(plan);
     for (let slot = 0; slot < plan.sequences.length; slot++) {

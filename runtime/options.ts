@@ -52,10 +52,10 @@ export interface EngineOptions {
   /** The same while others decode. Default 64, at most prefillChunk. */
   mixedChunk?: number;
   /**
-   * Steps that prompts are spread over while others decode, so that no step is much longer than the next, 1 to 4096;
-   * 1: `mixedChunk` tokens in each. Default 32.
+   * How many times as long a step may take with prompts beside decoding as without, more than 1 and at most 1000; fewer
+   * than `mixedChunk` tokens go in then, 8 at least. 0: any. Default 3.
    */
-  prefillSpread?: number;
+  mixedStretch?: number;
   /** Steps in flight: 2 plans the next step while one runs, 1 waits for each. Default 2. */
   inFlight?: 1 | 2;
   /** What becomes of the KV of old tokens; not in mode static, and not on GPUs. Default "off": it stays. */
@@ -93,6 +93,8 @@ export interface EngineSizes {
   maxContext: number;
   blockBytes: number;
   inFlight: number;
+  /** See {@link EngineOptions.mixedStretch}. */
+  mixedStretch: number;
   /** What the caller left open, and may be made smaller once the free memory is known. */
   open: { kvMemory: boolean; maxContext: boolean };
   model: NativeModelOptions;
@@ -122,8 +124,8 @@ const GROUPS_PER_SLOT = 8;
 const STAGING_MOVES = 64;
 /** Rows of a chunk at most, as csrc/common/engine_config.cc has it: in mode static-padded a whole prompt's. */
 const MOST_ROWS = 65536;
-/** Steps that prompts are spread over while others decode. */
-const SPREAD_STEPS = 32;
+/** How many times as long a step may take with prompts as without. */
+const MIXED_STRETCH = 3;
 /** Edits of token states per step: those of a prompt fit while its prefill runs. */
 const EDITS_PER_STEP = 1024;
 /** Operations on summary rows per step, beside two for each slot: blocks of a prefix that was found. */
@@ -186,6 +188,7 @@ export function engineSizes(
     kvDtype,
     maxContext: 0,
     blockBytes,
+    mixedStretch: stretch(options.mixedStretch ?? MIXED_STRETCH),
     inFlight: oneOf("inFlight", options.inFlight ?? 2, [1, 2]),
     open: { kvMemory: options.kvMemory === undefined, maxContext: options.maxContext === undefined },
     model: { quantize, device: integer("device", options.device, 0, 0, 1023) },
@@ -221,7 +224,6 @@ export function engineSizes(
       slots,
       chunks,
       chunkWhileDecoding: mixedChunk,
-      spreadSteps: integer("prefillSpread", options.prefillSpread, SPREAD_STEPS, 1, 4096),
       edits: EDITS_PER_STEP,
       window: reservesSlots(kvMode) ? 0 : window,
       padded: 0,
@@ -349,6 +351,14 @@ function integer(
   if (value === undefined) return fallback;
   if (Number.isInteger(value) && value >= low && value <= high) return value;
   throw new InvalidRequestError(`${name} is ${value}, wanted an integer from ${low} to ${high}`, name);
+}
+
+function stretch(value: number): number {
+  if (value === 0 || (value > 1 && value <= 1000)) return value;
+  throw new InvalidRequestError(
+    `mixedStretch is ${value}, wanted 0 or more than 1 and at most 1000`,
+    "mixedStretch",
+  );
 }
 
 function oneOf<T>(name: string, value: T, allowed: readonly T[]): T {

@@ -5,6 +5,7 @@
  *
  * @module
  */
+import type { ChunkBudget } from "./chunk_budget.ts";
 import type { MaskClient } from "./grammar/board.ts";
 import type { BlockMap, BlockPager } from "./kv/mod.ts";
 import { paddedLength } from "./padding.ts";
@@ -17,11 +18,6 @@ export interface SchedulerOptions {
   chunks: readonly number[];
   /** Prompt tokens per step at most while somebody decodes, so that a long prompt stalls nobody. */
   chunkWhileDecoding: number;
-  /**
-   * Steps that the prompts at hand are spread over while somebody decodes, so that steps stay alike; 1: as many prompt
-   * tokens as `chunkWhileDecoding` allows.
-   */
-  spreadSteps: number;
   /** Edits of token states per step at most. */
   edits: number;
   /** Widest sliding window when every layer has one, else 0: blocks behind it are let go. */
@@ -100,9 +96,6 @@ export class StepPlan {
   }
 }
 
-/** Prompt tokens beside decoding at least: fewer would only put the end off. */
-const LEAST_SHARE = 8;
-
 /** Queue, slots and the policy between them. */
 export class Scheduler {
   readonly #pager: BlockPager;
@@ -124,10 +117,8 @@ export class Scheduler {
   onPreempt: (sequence: Sequence) => void = () => {};
   /** Prompt tokens beside decoding at most; may be changed between steps. */
   chunkWhileDecoding: number;
-  /** Steps that prompts are spread over beside decoding; may be changed between steps. */
-  spreadSteps: number;
-  /** Prompt tokens beside decoding in the step being planned. */
-  #beside = 0;
+  /** What a step's time allows; null: anything. */
+  budget: ChunkBudget | null = null;
   /** Prompt tokens per step at most, whatever else runs; may be changed between steps. */
   chunkLimit: number;
   /** Edits per step at most, 1 or more; may be changed between steps. */
@@ -142,7 +133,6 @@ export class Scheduler {
     this.#freeCount = options.slots;
     this.maps = new Array<BlockMap | null>(options.slots).fill(null);
     this.chunkWhileDecoding = options.chunkWhileDecoding;
-    this.spreadSteps = options.spreadSteps;
     this.chunkLimit = options.chunks[options.chunks.length - 1]!;
     this.editLimit = options.edits;
   }
@@ -189,7 +179,6 @@ export class Scheduler {
     if (this.#options.padded > 0) {
       this.#planPadded(plan, step, onAdmit);
     } else {
-      this.#beside = this.#shareOfPrompts();
       this.#planDecodes(plan, step);
       this.#planSegments(plan, step);
       this.#planWaiting(plan, step, onAdmit);
@@ -212,26 +201,12 @@ export class Scheduler {
   /** Prompt tokens that still fit this step. */
   #room(plan: StepPlan): number {
     if (this.#options.padded > 0) return plan.segmentCount > 0 ? 0 : this.#options.padded;
-    return (plan.decodeCount > 0 ? this.#beside : this.chunkLimit) - plan.tokenCount;
-  }
-
-  /**
-   * Prompt tokens that a step computes beside decoding: an equal share of what is at hand. A step takes as long as its
-   * rows, so prompts taken in as fast as possible would make each step a long one for a while and then none; spread out,
-   * the time between two tokens changes as slowly as the backlog does.
-   */
-  #shareOfPrompts(): number {
-    const most = Math.min(this.chunkWhileDecoding, this.chunkLimit);
-    if (this.spreadSteps <= 1) return most;
-    let tokens = 0;
-    for (let i = 0; i < this.running.length; i++) {
-      const sequence = this.running[i]!;
-      if (prefills(sequence)) tokens += sequence.unscheduled;
+    let limit = this.chunkLimit;
+    if (plan.decodeCount > 0) {
+      limit = Math.min(limit, this.chunkWhileDecoding);
+      if (this.budget !== null) limit = Math.min(limit, this.budget.rows(plan.decodeCount));
     }
-    // Only those that a slot is free for can be computed.
-    const next = Math.min(this.#freeCount, this.waiting.length);
-    for (let i = 0; i < next; i++) tokens += this.waiting[i]!.length;
-    return Math.min(most, Math.max(LEAST_SHARE, Math.ceil(tokens / this.spreadSteps)));
+    return limit - plan.tokenCount;
   }
 
   #planDecodes(plan: StepPlan, step: number): void {

@@ -28,7 +28,6 @@ interface Setting {
   threads: number;
   chunkLimit: number;
   chunkWhileDecoding: number;
-  spreadSteps: number;
   /** Blocks of the pool, as a share of what all slots could use; small ones force preemption. */
   pool: number;
   /** Hold every n-th block so that free runs are short; 0 is off. */
@@ -85,7 +84,6 @@ const setting: fc.Arbitrary<Setting> = fc.record({
   threads: fc.integer({ min: 1, max: 3 }),
   chunkLimit: fc.constantFrom(1, 7, 32, 128),
   chunkWhileDecoding: fc.constantFrom(1, 5, 64),
-  spreadSteps: fc.constantFrom(1, 3, 32),
   pool: fc.constantFrom(0.2, 0.5, 1),
   fragment: fc.constantFrom(0, 3, 5),
   bystanders: fc.nat(4),
@@ -142,7 +140,6 @@ function open(model: Subject, on: Setting): Bench {
   );
   bench.host.scheduler.chunkLimit = on.chunkLimit;
   bench.host.scheduler.chunkWhileDecoding = on.chunkWhileDecoding;
-  bench.host.scheduler.spreadSteps = on.spreadSteps;
   bench.host.scheduler.editLimit = on.editLimit;
   return bench;
 }
@@ -183,7 +180,6 @@ export function checkDeterminism(model: Subject): void {
     threads: 1,
     chunkLimit: 128,
     chunkWhileDecoding: 128,
-    spreadSteps: 1,
     pool: 1,
     fragment: 0,
     bystanders: 0,

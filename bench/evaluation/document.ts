@@ -6,7 +6,7 @@
  */
 import { say } from "../report.ts";
 import { readResult, RESULTS, type SuiteResult } from "./results.ts";
-import type { Section, Suite } from "./suite.ts";
+import type { Suite } from "./suite.ts";
 
 const ROOT = new URL("../../", import.meta.url).pathname;
 const BEGIN = "<!-- claims: made by `deno task bench report` -->";
@@ -41,12 +41,10 @@ export function documentOf(found: readonly Found[]): string {
   parts.push(
     table(
       ["claim", "answer"],
-      found.map(({ suite, result }) => [suite.title, suite.report(result).headline]),
+      found.map((one) => [titleOf(one, found), one.suite.report(one.result).headline]),
     ),
   );
-  for (const { suite, result, folder } of found) {
-    parts.push(sectionOf(suite, result, suite.report(result), folder));
-  }
+  for (const one of found) parts.push(sectionOf(one, titleOf(one, found)));
   parts.push("## Threats to validity", ...THREATS.map((text) => `- ${text}`));
   parts.push(
     "## Reproducing",
@@ -55,19 +53,25 @@ export function documentOf(found: readonly Found[]): string {
   return parts.join("\n\n").replace(/\n\n(- )/g, "\n$1").replace(/(:|validity)\n- /g, "$1\n\n- ") + "\n";
 }
 
-function sectionOf(suite: Suite, result: SuiteResult, section: Section, folder: string): string {
+function sectionOf({ suite, result, folder }: Found, title: string): string {
+  const section = suite.report(result);
   const repeats = new Map<string, number>();
   for (const run of result.runs) repeats.set(run.case, Math.max(repeats.get(run.case) ?? 0, run.repeat + 1));
   const counts = [...new Set(repeats.values())].sort((a, b) => a - b);
   const dates = result.runs.map(({ date }) => date.slice(0, 10)).sort();
   const parts = [
-    `## ${suite.name[0]!.toUpperCase()}${suite.name.slice(1).replace(/(\d)/, " $1")}: ${suite.title}`,
+    `## ${suite.name[0]!.toUpperCase()}${suite.name.slice(1).replace(/(\d)/, " $1")}: ${title}`,
     `**Question.** ${suite.question}`,
     `**Method.** ${suite.method.join("\n\n")}`,
     `Machine: ${result.machine}. Repeats: ${counts.join(" to ")}. Date: ${
       [...new Set([dates[0], dates[dates.length - 1]])].join(" to ")
     }. Command: \`deno task bench ${suite.name}\`. ` +
     `Parameters: ${Object.entries(result.parameters).map(([key, value]) => `${key} ${value}`).join(", ")}.`,
+    ...(counts[0]! < 3 && suite.timed !== false
+      ? [
+        "Where there are fewer than three repeats, a time or a rate may come out a tenth or more different the next time.",
+      ]
+      : []),
     ...section.tables.flatMap(({ title, columns, rows }) => [`**${title}**`, table(columns, rows)]),
     ...section.figures.map(({ name, title }) => `![${title}](${folder}/${name}.svg)`),
     "**Answer.** " + section.answer.join("\n\n"),
@@ -95,9 +99,11 @@ export function withClaims(
   found: readonly Found[],
   more: readonly (readonly string[])[],
 ): string {
-  const rows = found.map(({ suite, result }) => ({ suite, section: suite.report(result) })).filter(
+  const rows = found.map((one) => ({ one, section: one.suite.report(one.result) })).filter(
     ({ section }) => section.readme === undefined,
-  ).map(({ suite, section }) => [suite.title, section.headline, `\`deno task bench ${suite.name}\``]);
+  ).map((
+    { one, section },
+  ) => [titleOf(one, found), section.headline, `\`deno task bench ${one.suite.name}\``]);
   return between(readme, BEGIN, END, table(["claim", "here", "command"], [...rows, ...more]));
 }
 
@@ -121,7 +127,13 @@ function between(text: string, begin: string, end: string, middle: string): stri
   return `${text.slice(0, from + begin.length)}\n\n${middle}\n\n${text.slice(to)}`;
 }
 
-/** Results of all suites; those of the machine with the most runs where there are several. */
+/** The suite's title, and the machine where it was run on several. */
+function titleOf({ suite, result }: Found, all: readonly Found[]): string {
+  const several = all.filter((one) => one.suite === suite).length > 1;
+  return several ? `${suite.title} (${result.machine})` : suite.title;
+}
+
+/** Results of all suites, and of all machines where there are several. */
 export async function findResults(results = RESULTS): Promise<Found[]> {
   const found: Found[] = [];
   let folders: string[] = [];

@@ -20,6 +20,8 @@ import { barSvg, lineSvg } from "./svg.ts";
 import { figure, list, times, withSpread } from "./words.ts";
 
 const CONTEXT = 256;
+/** How long a replay takes is not what these tests ask. */
+const PATIENT = { limitSeconds: 10_000 };
 const side = {
   name: "small",
   options: { kvMode: "kv-rm", slots: 4, maxContext: CONTEXT, noop: true },
@@ -37,7 +39,7 @@ Deno.test("replay() answers every request in full, and measures each token and s
   });
   using open = new OpenSide(side, CONTEXT, model(CONTEXT));
   open.warmUp();
-  const result = replay(open.host, open.sink, requests);
+  const result = replay(open.host, open.sink, requests, PATIENT);
   assertEquals(result.requests.length, requests.length);
   let tokens = 0;
   result.requests.forEach((request, i) => {
@@ -69,11 +71,11 @@ Deno.test("replay() stops after its limit of steps, and leaves the engine usable
     maxTokens: 200,
   }));
   using open = new OpenSide(side, CONTEXT, model(CONTEXT));
-  const cut = replay(open.host, open.sink, requests, { limitSteps: 20 });
+  const cut = replay(open.host, open.sink, requests, { ...PATIENT, limitSteps: 20 });
   assert(cut.requests.every(({ finished }) => !finished));
   assert(cut.steps.timeMs.length >= 20 && cut.steps.timeMs.length <= 22);
   assert(open.host.loop.idle);
-  const whole = replay(open.host, open.sink, requests.slice(0, 1));
+  const whole = replay(open.host, open.sink, requests.slice(0, 1), PATIENT);
   assertEquals(whole.requests[0]!.tokens, 200);
 });
 
@@ -84,7 +86,7 @@ Deno.test("replay() counts a static slot's whole reservation as held", () => {
     model(CONTEXT),
   );
   const requests = [{ arrivalMs: 0, promptTokens: new Int32Array(8).fill(7), maxTokens: 20 }];
-  const { steps } = replay(open.host, open.sink, requests);
+  const { steps } = replay(open.host, open.sink, requests, PATIENT);
   assertEquals(steps.heldTokens[5], CONTEXT);
   assert(steps.liveTokens[5]! < 20);
 });
@@ -96,11 +98,11 @@ Deno.test("measure() replays a mode's side and names it; paced() keeps the order
   const last = fast.requests[2]!.arrivalMs;
   assertAlmostEquals(last, 20, 1e-9);
   assert(fast.requests[1]!.arrivalMs <= last);
-  const part = measure(modeSide("paged", 2, 8192, { noop: true }), fast, {}, quiet);
+  const part = measure(modeSide("paged", 2, 8192, { noop: true }), fast, PATIENT, quiet);
   assertEquals(part.side, "paged");
   assertEquals(part.values["finished"], 3);
   assertEquals(part.series!.itl!.length, QUANTILES.length);
-  assert(capacity(scaled({ family: "code", trace: "synthetic", count: 2 }), quiet) > 0);
+  assert(capacity(scaled({ family: "code", trace: "synthetic", count: 2 }), quiet, PATIENT.limitSeconds) > 0);
 });
 
 function resultOf(runs: [name: string, side: string, repeat: number, speed: number][]): SuiteResult {
@@ -214,6 +216,7 @@ const toy: Suite = {
   method: ["By looking."],
   parameters: { slots: 2 },
   cases: [{ name: "c, one", seconds: 1, parts: 2 }, { name: "c, two", seconds: 1, parts: 2 }],
+  timed: true,
   repeats: 2,
   run: (name, { repeat, begin }) => ({
     source: `source of ${name}`,
@@ -273,6 +276,10 @@ Deno.test("documentOf() says what the results say, and withClaims() and withPeer
   assertStringIncludes(text, "![Toy](../bench/results/machine/toy.svg)");
   assertStringIncludes(text, "Machine: a machine, 2 cores (avx2). Repeats: 2. Date: 2026-01-02.");
   assertStringIncludes(text, "`deno task bench toy`");
+  assertStringIncludes(text, "fewer than three repeats");
+  assert(
+    !documentOf([{ ...found[0]!, suite: { ...toy, timed: false } }]).includes("fewer than three repeats"),
+  );
   const readme = "# x\n\n<!-- claims: made by `deno task bench report` -->\nold\n<!-- /claims -->\n\nrest\n";
   const replaced = withClaims(readme, found, [["more", "later", ""]]);
   assert(replaced.startsWith("# x\n\n<!-- claims") && replaced.endsWith("<!-- /claims -->\n\nrest\n"));

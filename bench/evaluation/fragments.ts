@@ -43,7 +43,7 @@ export class FragmentedEngine implements Disposable {
         prefixCache: false,
         structuredOutput: false,
         mixedChunk: 256,
-        prefillSpread: 1,
+        mixedStretch: 0,
         inFlight: 1,
       },
       tables,

@@ -57,6 +57,8 @@ export interface Suite {
   parameters: Readonly<Record<string, string | number>>;
   /** In the order of the report; seconds of one repeat, all sides. */
   cases: readonly { name: string; seconds: number; parts: number }[];
+  /** Whether times are what it measures, and not counts alone, which are the same each time. Default true. */
+  timed?: boolean;
   /** Repeats of a run without --repeat. */
   repeats: number;
   /** Runs all sides of a case once; also says, in words, what was run. */

@@ -36,7 +36,7 @@ const COUNTS: Readonly<Record<Family, number>> = {
   code: 32,
   "multi-turn": 24,
   documents: 20,
-  reasoning: 24,
+  reasoning: 16,
   uniform: 40,
 };
 const OPEN: readonly Family[] = ["chat", "reasoning"];

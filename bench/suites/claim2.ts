@@ -192,6 +192,7 @@ export const suite: Suite = {
   ],
   parameters: { slots: SLOTS, context: CONTEXT, steps: STEPS, "steps left out": WARM, "block tokens": 32 },
   cases: families.map((name) => ({ name, seconds: 16, parts: MODES.length })),
+  timed: false,
   repeats: 1,
   run,
   report,

@@ -111,7 +111,7 @@ function wear(family: typeof FAMILIES[number], context: Context): { parts: Part[
         // Prompts are there at once: how they are placed is asked, not how they are computed.
         prefillChunk: 4096,
         mixedChunk: 4096,
-        prefillSpread: 1,
+        mixedStretch: 0,
         prefixCache: false,
         structuredOutput: false,
         ...options,
@@ -405,7 +405,7 @@ export const suite: Suite = {
     { name: CUTS, seconds: 45, parts: CUT_SIDES.length },
     { name: MOVES, seconds: 15, parts: MOVE_SIDES.length },
   ],
-  repeats: 1,
+  repeats: 3,
   run,
   report,
 };

@@ -272,7 +272,6 @@ export function run({ trace }: { trace?: string }): Report[] {
     lengthScale: isMooncake ? 0.25 : 1,
     maxContext: 32_768,
     vocab: 2 ** 30,
-    count: 6_000,
   });
   const reports: Report[] = [{
     suite:
