@@ -36,10 +36,6 @@ const SUITES: Readonly<Record<string, Known>> = {
     about: "streaming over 64 connections, native step a no-op, 15 s",
     load: () => import("./suites/http.ts"),
   },
-  far: {
-    about: "far history: perplexity with summary rows, a plain window and exact attention, 60 s",
-    load: () => import("./suites/far.ts"),
-  },
   grammar: {
     about: "grammars: compiling them, and the masks, 10 s",
     load: () => import("./suites/grammar.ts"),
@@ -57,6 +53,7 @@ const CLAIMS: Readonly<Record<string, (flags: Arguments) => Promise<{ suite: Sui
   claim3: () => import("./suites/claim3.ts"),
   claim4: () => import("./suites/claim4.ts"),
   claim5: () => import("./suites/claim5.ts"),
+  far: () => import("./suites/far.ts"),
   peers: async (flags) => ({ suite: await (await import("./suites/peers.ts")).peersSuite(flags) }),
 };
 
