@@ -13,11 +13,11 @@ export interface CheckRequest {
   text: string;
 }
 
-/** Its answer: null when the grammar is one. After any other answer the worker is of no more use. */
-export interface CheckReply {
-  id: number;
-  refused: string | null;
-}
+/**
+ * Its answers: that the library is there and reading begins, then null when the grammar is one. After any other answer
+ * the worker is of no more use.
+ */
+export type CheckReply = "begun" | { id: number; refused: string | null };
 
 const started = startLibrary();
 
@@ -25,6 +25,7 @@ self.onmessage = async ({ data: { id, text } }: MessageEvent<CheckRequest>) => {
   let refused: string | null = null;
   try {
     await started;
+    self.postMessage("begun" satisfies CheckReply);
     await readGrammar(text);
   } catch (error) {
     refused = reasonOf(error);

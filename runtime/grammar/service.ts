@@ -295,11 +295,15 @@ class Checker {
     const worker = this.#worker;
     const { promise, resolve } = Promise.withResolvers<string | null>();
     this.#giveUp = () => resolve("the engine is closed");
-    const timer = setTimeout(
-      () => resolve(`the grammar takes longer than ${CHECK_MS / 1000} s to read`),
-      CHECK_MS,
-    );
-    worker.onmessage = ({ data }: MessageEvent<CheckReply>) => resolve(data.refused);
+    let timer: ReturnType<typeof setTimeout> | undefined;
+    worker.onmessage = ({ data }: MessageEvent<CheckReply>) => {
+      if (data !== "begun") return resolve(data.refused);
+      // From here on: that a busy machine takes long to load the library is not the grammar's fault.
+      timer = setTimeout(
+        () => resolve(`the grammar takes longer than ${CHECK_MS / 1000} s to read`),
+        CHECK_MS,
+      );
+    };
     worker.onerror = (event) => {
       event.preventDefault();
       resolve(event.message);
