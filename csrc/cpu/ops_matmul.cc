@@ -1,5 +1,5 @@
-// Matrix products. The kernels are in matmul-inl.h, but for BF16 weights on AVX512_BF16: bf16_dot.h.
-#include "bf16_dot.h"
+// Matrix products. The kernels are in matmul-inl.h; a kernel of another kind for one dtype (BF16 dot
+// products, VNNI) is slotted in at MatMulImpl's switch.
 #include "dispatch.h"
 
 #undef HWY_TARGET_INCLUDE
@@ -30,7 +30,6 @@ KVRM_EXPORT(MatMulImpl);
 
 void MatMul(const Weight& w, const Weight* bias, const float* x, size_t x_stride, uint32_t m, float* out,
             size_t out_stride, uint32_t n_begin, uint32_t n_end, bool add) {
-  if (TakesBf16Dot(w)) return MatMulBf16(w, bias, x, x_stride, m, out, out_stride, n_begin, n_end, add);
   KVRM_CALL(MatMulImpl)(w, bias, x, x_stride, m, out, out_stride, n_begin, n_end, add);
 }
 
