@@ -147,7 +147,7 @@ TEST(WeightsInBlocksMatchReference) {
     shape.dtype = dtype;
     shape.interleaved = shape.bias = dtype == KVRM_Q4_K || dtype == KVRM_Q8_0;
     shape.tied = dtype == KVRM_Q6_K;
-    CheckModel(shape, 20, 1e-1);
+    CheckModel(shape, OnGpu() ? 6 : 20, 1e-1);  // short where the GPU is emulated
   }
 }
 
