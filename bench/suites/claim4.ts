@@ -350,9 +350,9 @@ function answers(
     const cost = perStep * block / 1000 / still;
     answer.push(
       `On this CPU attention over single blocks takes ${
-        times(ratio(result, CUTS, "single blocks", "one run", "attention ms"))
+        attention(result, "single blocks")
       } the time of attention over one run, over runs of 4 blocks ${
-        times(ratio(result, CUTS, "runs of 4 blocks", "one run", "attention ms"))
+        attention(result, "runs of 4 blocks")
       }. Moving a block takes ${figure(block)} µs of a step of ${
         figure(still)
       } ms, so that staging as much as above takes ${percent(Math.max(0, cost))} of it.`,
@@ -371,10 +371,16 @@ function answers(
       }` +
         (timed
           ? `; attention over single blocks instead of one run takes ${
-            times(ratio(result, CUTS, "single blocks", "one run", "attention ms"))
+            attention(result, "single blocks")
           } the time on this CPU`
           : ""),
   };
+}
+
+/** Attention over such histories, to that over one run; with a word where repeats are too few to tell it from 1. */
+function attention(result: SuiteResult, side: string): string {
+  const to = ratio(result, CUTS, side, "one run", "attention ms");
+  return to.count < 3 ? `${times(to)} (too few repeats to tell from × 1)` : times(to);
 }
 
 /** The suite. */

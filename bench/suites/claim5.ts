@@ -106,7 +106,7 @@ function run(name: string, context: Context): { parts: Part[]; source: string } 
 const METRICS: readonly { metric: string; label: string; more: boolean; case: RegExp }[] = [
   { metric: "tokens/s", label: "tokens/s", more: true, case: /at once/ },
   { metric: "itl p50", label: "median inter-token latency", more: false, case: /as they come/ },
-  { metric: "itl p99", label: "p99 inter-token latency", more: false, case: /as they come/ },
+  { metric: "itl p99", label: "p99 inter-token latency", more: false, case: /./ },
   { metric: "ttft p99", label: "p99 time to first token", more: false, case: /as they come/ },
 ];
 
@@ -185,7 +185,9 @@ function report(result: SuiteResult): Section {
     if (gains.length + costs.length === 0) nothing.push(mechanism);
     answer.push(
       `**${mechanism}**: ` +
-        (gains.length === 0 ? "adds nothing to speed that can be measured here" : `adds ${list(gains)}`) +
+        (gains.length === 0
+          ? "adds nothing to speed or latency that can be measured here"
+          : `adds ${list(gains)}`) +
         (costs.length === 0 ? "." : `, and costs ${list(costs)}.`) + counted + preempted,
     );
   }
@@ -217,7 +219,7 @@ function report(result: SuiteResult): Section {
       ? "each mechanism changes something"
       : nothing.length === SIDES.length - 1
       ? "too few repeats yet to tell what any mechanism adds to speed"
-      : `${list(nothing)}: nothing that can be measured is added to speed here`,
+      : `${list(nothing)}: nothing that can be measured is added to speed or latency here`,
   };
 }
 
