@@ -54,6 +54,7 @@ const CLAIMS: Readonly<Record<string, (flags: Arguments) => Promise<{ suite: Sui
   claim4: () => import("./suites/claim4.ts"),
   claim5: () => import("./suites/claim5.ts"),
   far: () => import("./suites/far.ts"),
+  sim: () => import("./suites/sim.ts"),
   peers: async (flags) => ({ suite: await (await import("./suites/peers.ts")).peersSuite(flags) }),
 };
 

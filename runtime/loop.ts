@@ -70,9 +70,12 @@ export interface LoopStats {
   lastExecMs: number;
 }
 
+/** What the loop asks of an engine; the native one, or one that only works out how long a step would take. */
+export type StepEngine = Pick<NativeEngine, "info" | "commit" | "wait">;
+
 /** What the loop is built from. */
 export interface LoopParts {
-  engine: NativeEngine;
+  engine: StepEngine;
   pager: BlockPager;
   scheduler: Scheduler;
   descriptor: Descriptor;
@@ -92,7 +95,7 @@ export interface LoopParts {
 
 /** One engine's loop; whoever owns it calls {@link EngineLoop.turn} again and again. */
 export class EngineLoop {
-  readonly #engine: NativeEngine;
+  readonly #engine: StepEngine;
   readonly #pager: BlockPager;
   readonly #scheduler: Scheduler;
   readonly #descriptor: Descriptor;

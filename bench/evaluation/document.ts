@@ -150,6 +150,7 @@ export async function findResults(results = RESULTS): Promise<Found[]> {
     (await import("../suites/claim4.ts")).suite,
     (await import("../suites/claim5.ts")).suite,
     (await import("../suites/far.ts")).suite,
+    (await import("../suites/sim.ts")).suite,
     (await import("../suites/peers.ts")).suite,
   ];
   for (const suite of suites) {

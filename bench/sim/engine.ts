@@ -1,0 +1,208 @@
+/**
+ * An engine that computes nothing: it reads each committed descriptor, works out how long the step would take, and
+ * keeps a clock of its own. Scheduler, pager, planner and descriptors above it are the real ones.
+ *
+ * @module
+ */
+import {
+  EDIT,
+  GROUP,
+  HEADER,
+  KVRM,
+  MOVE,
+  type NativeEngineConfig,
+  type NativeEngineInfo,
+  RESULT_HEADER,
+  ROW_RESULT,
+  SEGMENT,
+  SLOT,
+  SLOT_RESULT,
+  SUMMARY,
+  TOP,
+} from "../../ffi/mod.ts";
+import type { StepEngine } from "../../runtime/loop.ts";
+import type { StepCost, StepWork } from "./cost.ts";
+
+/** Where the sections of the records lie, as csrc/common/layout.cc places them. Bytes. */
+export function recordLayout(config: NativeEngineConfig, vocab: number): NativeEngineInfo {
+  const chunk = Math.max(0, ...config.chunks);
+  const align = (bytes: number) => Math.ceil(bytes / KVRM.SECTION_ALIGN) * KVRM.SECTION_ALIGN;
+  let end = 0;
+  const place = (count: number, words: number) => {
+    const start = align(end);
+    end = start + count * words * 4;
+    return start;
+  };
+  place(1, HEADER.words);
+  const slots_offset = place(config.slots, SLOT.words);
+  const segments_offset = place(config.maxSegments, SEGMENT.words);
+  const tokens_offset = place(chunk, 1);
+  const targets_offset = place(chunk, 1);
+  const groups_offset = place(config.maxGroups, GROUP.words);
+  const moves_offset = place(config.maxMoves, MOVE.words);
+  const edits_offset = place(config.maxEdits, EDIT.words);
+  const mask_words = Math.ceil(vocab / 32);
+  const masks_offset = place(config.maskRows * mask_words, 1);
+  const summaries_offset = place(config.maxSummaries ?? 0, SUMMARY.words);
+  const descriptor_bytes = align(end);
+  end = 0;
+  place(1, RESULT_HEADER.words);
+  const result_slots_offset = place(config.slots, SLOT_RESULT.words);
+  const result_slot_tops_offset = place(config.slots * KVRM.MAX_TOP_LOGPROBS, TOP.words);
+  const result_rows_offset = place(chunk, ROW_RESULT.words);
+  const result_row_tops_offset = place(chunk * KVRM.MAX_TOP_LOGPROBS, TOP.words);
+  return {
+    descriptor_bytes,
+    slots_offset,
+    segments_offset,
+    tokens_offset,
+    targets_offset,
+    groups_offset,
+    moves_offset,
+    edits_offset,
+    masks_offset,
+    mask_words,
+    summaries_offset,
+    far_row_bytes: 0,
+    result_bytes: align(end),
+    result_slots_offset,
+    result_slot_tops_offset,
+    result_rows_offset,
+    result_row_tops_offset,
+    block_bytes: 0,
+    arena_kib: 0,
+    threads: 0,
+    shapes: config.chunks.length + 1,
+  };
+}
+
+interface Flight {
+  step: number;
+  start: number;
+  end: number;
+  /** 1 where the slot samples. [slots] */
+  samples: Uint8Array;
+  rows: number;
+  moved: number;
+}
+
+/** The engine; times in microseconds of its own clock. */
+export class SimulatedEngine implements StepEngine {
+  readonly info: NativeEngineInfo;
+  /** As far as time has come for whoever drives the loop. */
+  now = 0;
+  /** Time in steps. */
+  busy = 0;
+  /** Of the last committed step. */
+  readonly work: StepWork = {
+    rows: 0,
+    samples: 0,
+    decodeKv: 0,
+    prefillKv: 0,
+    prefillPairs: 0,
+    groups: 0,
+    movedBlocks: 0,
+  };
+  readonly #config: NativeEngineConfig;
+  readonly #cost: StepCost;
+  readonly #flights: Flight[];
+  #first = 0;
+  #count = 0;
+  #lastEnd = 0;
+  #step = 0;
+  #descriptor = new Uint32Array(0);
+  #result = new Uint32Array(0);
+
+  /** @param planMicros what planning, filling and committing take of the loop's time */
+  constructor(config: NativeEngineConfig, vocab: number, cost: StepCost, readonly planMicros = 0) {
+    this.#config = config;
+    this.#cost = cost;
+    this.info = recordLayout(config, vocab);
+    this.#flights = Array.from({ length: KVRM.MAX_IN_FLIGHT }, () => ({
+      step: 0,
+      start: 0,
+      end: 0,
+      samples: new Uint8Array(config.slots),
+      rows: 0,
+      moved: 0,
+    }));
+  }
+
+  commit(descriptor: Uint8Array<ArrayBuffer>): void {
+    if (this.#descriptor.buffer !== descriptor.buffer) this.#descriptor = new Uint32Array(descriptor.buffer);
+    if (this.#count === KVRM.MAX_IN_FLIGHT) throw new Error(`${this.#count} steps are in flight already`);
+    const u32 = this.#descriptor;
+    const step = u32[HEADER.step]!;
+    if (u32[HEADER.magic] !== KVRM.DESCRIPTOR_MAGIC || step !== this.#step + 1) {
+      throw new Error(`the descriptor is of step ${step}, wanted ${this.#step + 1}`);
+    }
+    const flight = this.#flights[(this.#first + this.#count) % KVRM.MAX_IN_FLIGHT]!;
+    this.#read(u32, flight);
+    this.now += this.planMicros;
+    flight.step = this.#step = step;
+    flight.start = Math.max(this.now, this.#lastEnd);
+    const micros = this.#cost(this.work);
+    flight.end = this.#lastEnd = flight.start + micros;
+    this.busy += micros;
+    this.#count++;
+  }
+
+  #read(u32: Uint32Array, flight: Flight): void {
+    const { work } = this;
+    const { slots_offset, moves_offset } = this.info;
+    const padded = u32[HEADER.padded_window]!;
+    const decoding = u32[HEADER.num_decode]!;
+    work.rows = decoding + u32[HEADER.num_tokens]!;
+    work.groups = u32[HEADER.num_groups]!;
+    work.samples =
+      work.decodeKv =
+      work.prefillKv =
+      work.prefillPairs =
+      work.movedBlocks =
+        0;
+    for (let slot = 0; slot < this.#config.slots; slot++) {
+      const at = slots_offset / 4 + slot * SLOT.words;
+      const flags = u32[at + SLOT.flags]!;
+      const length = u32[at + SLOT.kv_len]!;
+      let samples = flags & KVRM.SLOT_SAMPLE;
+      if (flags & KVRM.SLOT_DECODE) {
+        samples = 1;
+        work.decodeKv += padded > 0 ? padded : length;
+      } else if (flags & KVRM.SLOT_PREFILL) {
+        const position = u32[at + SLOT.position]!;
+        const count = length - position;
+        work.prefillKv += length;
+        work.prefillPairs += count * position + count * (count + 1) / 2;
+      }
+      flight.samples[slot] = samples === 0 ? 0 : 1;
+      work.samples += flight.samples[slot]!;
+    }
+    for (let i = 0; i < u32[HEADER.num_moves]!; i++) {
+      work.movedBlocks += u32[moves_offset / 4 + i * MOVE.words + MOVE.count]!;
+    }
+    flight.rows = work.rows;
+    flight.moved = work.movedBlocks;
+  }
+
+  wait(_timeoutUs: number, result: Uint8Array<ArrayBuffer>): boolean {
+    if (this.#count === 0) throw new Error("no step is in flight");
+    if (this.#result.buffer !== result.buffer) this.#result = new Uint32Array(result.buffer);
+    const flight = this.#flights[this.#first]!;
+    this.#first = (this.#first + 1) % KVRM.MAX_IN_FLIGHT;
+    this.#count--;
+    this.now = Math.max(this.now, flight.end);
+    const u32 = this.#result;
+    u32[RESULT_HEADER.magic] = KVRM.RESULT_MAGIC;
+    u32[RESULT_HEADER.step] = flight.step;
+    u32[RESULT_HEADER.exec_us] = flight.end - flight.start;
+    u32[RESULT_HEADER.rows] = flight.rows;
+    u32[RESULT_HEADER.moved_blocks] = flight.moved;
+    for (let slot = 0; slot < this.#config.slots; slot++) {
+      const at = this.info.result_slots_offset / 4 + slot * SLOT_RESULT.words;
+      u32[at + SLOT_RESULT.flags] = flight.samples[slot]! === 1 ? KVRM.RESULT_SAMPLED : 0;
+      // No two slots of a step say the same, so that nothing is found in the prefix cache by accident.
+      u32[at + SLOT_RESULT.token] = (flight.step * 256 + slot) & 0x7fffffff;
+    }
+    return true;
+  }
+}

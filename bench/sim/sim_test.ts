@@ -1,0 +1,161 @@
+import { assert, assertAlmostEquals, assertEquals } from "@std/assert";
+import { libraryPath, NativeLibrary } from "../../ffi/mod.ts";
+import { randomModel } from "../../runtime/model/folder.ts";
+import { engineSizes } from "../../runtime/options.ts";
+import type { KvMode } from "../../runtime/types.ts";
+import { MODEL } from "../evaluation/sides.ts";
+import { quantile } from "../report.ts";
+import { makeWorkload } from "../workloads/workload.ts";
+import { between, H200, kvBytes, measuredCost, rooflineCost, type StepWork, weightBytes } from "./cost.ts";
+import { recordLayout } from "./engine.ts";
+import { Histogram } from "./histogram.ts";
+import { leastLoaded, Measurements, prefixAware, Replica, roundRobin, simulate } from "./replica.ts";
+
+const SHAPE = { hidden: 64, intermediate: 128, layers: 2, heads: 4, kvHeads: 2, vocab: 1000 } as const;
+const TABLES = randomModel({ ...SHAPE, maxPosition: 2048, dtype: "f16" });
+const IDLE: StepWork = {
+  rows: 0,
+  samples: 0,
+  decodeKv: 0,
+  prefillKv: 0,
+  prefillPairs: 0,
+  groups: 0,
+  movedBlocks: 0,
+};
+
+function sizes(kvMode: KvMode = "kv-rm", slots = 4) {
+  // Without a budget of time the plan does not depend on what steps cost.
+  const options = { model: "", slots, kvMode, maxContext: 1024, structuredOutput: false, mixedStretch: 0 };
+  return engineSizes(options, TABLES, "f16");
+}
+
+function workload(count: number) {
+  return makeWorkload({
+    family: "multi-turn",
+    trace: "synthetic",
+    lengthScale: 0.05,
+    maxContext: 1024,
+    vocab: SHAPE.vocab,
+    count,
+  }).requests;
+}
+
+Deno.test("recordLayout() lays records out as the native library does", () => {
+  using library = new NativeLibrary(libraryPath("cpu"));
+  using model = library.loadModel(TABLES);
+  for (const kvMode of ["kv-rm", "static", "static-padded", "paged"] as const) {
+    const { native } = sizes(kvMode, 7);
+    using engine = model.createEngine(native);
+    const { block_bytes, arena_kib, threads, far_row_bytes, ...info } = engine.info;
+    const { block_bytes: _b, arena_kib: _a, threads: _t, far_row_bytes: _f, ...ours } = recordLayout(
+      native,
+      SHAPE.vocab,
+    );
+    assertEquals(ours, info);
+    assert(block_bytes > 0 && arena_kib > 0 && threads > 0 && far_row_bytes >= 0);
+  }
+});
+
+Deno.test("rooflineCost() is the reading of the weights for one row, and the products for many", () => {
+  const card = { ...H200, stepMicros: 0, kernelMicros: 0, weightShare: 1, kvShare: 1, flopShare: 1 };
+  const big = { hidden: 4096, intermediate: 14_336, layers: 32, heads: 32, kvHeads: 8, vocab: 128_256 };
+  const cost = rooflineCost(big, card, 1, 32);
+  const weights = weightBytes(big);
+  assertAlmostEquals(weights / 1e9, 15, 0.2);
+  assertEquals(kvBytes(big), 128 * 1024);
+  assertAlmostEquals(cost({ ...IDLE, rows: 1, samples: 1 }), weights / card.bandwidth * 1e6, 1);
+  const read = { ...IDLE, rows: 1, samples: 1, decodeKv: 10_000 };
+  assertAlmostEquals(
+    cost(read) - cost({ ...read, decodeKv: 0 }),
+    10_000 * kvBytes(big) / card.bandwidth * 1e6,
+    1,
+  );
+  const body = weights - 2 * big.vocab * big.hidden;
+  assertAlmostEquals(cost({ ...IDLE, rows: 4096 }), 4096 * body / card.flops * 1e6, 1);
+  assert(rooflineCost(big, card, 8, 32)({ ...IDLE, rows: 1 }) < cost({ ...IDLE, rows: 1 }));
+});
+
+Deno.test("measuredCost() adds up what was measured", () => {
+  const cost = measuredCost({
+    body: [[1, 10], [3, 30]],
+    head: [[1, 5], [2, 7]],
+    perDecodeToken: 0.5,
+    perPrefillPair: 0.25,
+    perMovedBlock: 3,
+    gap: 2,
+  });
+  assertEquals(cost({ ...IDLE, rows: 2 }), 22);
+  assertEquals(cost({ ...IDLE, rows: 2, samples: 2, decodeKv: 10, prefillPairs: 8, movedBlocks: 1 }), 39);
+  assertEquals(between([[1, 10], [3, 30]], 5), 50);
+});
+
+Deno.test("Histogram.quantile() is right to half a per cent", () => {
+  const histogram = new Histogram();
+  const values = Array.from({ length: 5_000 }, (_, i) => 0.01 * 1.003 ** (i % 4_000));
+  for (const value of values) histogram.add(value);
+  for (const q of [0, 0.01, 0.5, 0.9, 0.99, 1]) {
+    const exact = quantile(values, q);
+    assert(Math.abs(histogram.quantile(q) / exact - 1) < 0.006, `${q}: ${histogram.quantile(q)}, ${exact}`);
+  }
+  assert(Number.isNaN(new Histogram().quantile(0.5)));
+});
+
+Deno.test("simulate() answers every request in every mode, in time that the costs alone decide", () => {
+  for (const kvMode of ["kv-rm", "static", "static-padded", "paged"] as const) {
+    const requests = workload(40);
+    const ends = [1, 2].map((scale) => {
+      const into = new Measurements();
+      const one = new Replica(
+        sizes(kvMode),
+        SHAPE.vocab,
+        ({ rows }) => scale * (100 + 10 * rows),
+        into,
+        0,
+      );
+      const end = simulate([one], requests.map((request) => ({ ...request, arrivalMs: 0 })));
+      assertEquals([into.finished, one.load], [requests.length, 0]);
+      assertEquals(into.tokens, requests.reduce((sum, { maxTokens }) => sum + maxTokens, 0));
+      // Everybody is there from the start: the engine never idles.
+      assertAlmostEquals(one.engine.busy / 1000, end, 1e-6);
+      return end;
+    });
+    assertAlmostEquals(ends[1]! / ends[0]!, 2, 1e-9);
+  }
+});
+
+Deno.test("simulate() counts the padding that static-padded computes", () => {
+  const requests = workload(30);
+  const [padded, exact] = (["static-padded", "static"] as const).map((kvMode) => {
+    const one = new Replica(
+      sizes(kvMode),
+      SHAPE.vocab,
+      ({ rows, decodeKv }) => rows + decodeKv,
+      new Measurements(),
+    );
+    simulate([one], requests);
+    return one.engine.busy;
+  });
+  assert(padded! > 1.2 * exact!, `${padded} and ${exact}`);
+});
+
+Deno.test("prefixAware() finds more in the caches than routers that do not look at prompts", () => {
+  const hits = [roundRobin(), leastLoaded(), prefixAware(16, 4)].map((route) => {
+    const into = new Measurements();
+    const replicas = Array.from(
+      { length: 8 },
+      () => new Replica(sizes(), SHAPE.vocab, ({ rows }) => 500 + 10 * rows, into),
+    );
+    simulate(replicas, workload(300), route);
+    assertEquals(into.finished, 300);
+    return into.cachedTokens / into.promptTokens;
+  });
+  assert(hits[2]! > 1.3 * Math.max(hits[0]!, hits[1]!), hits.join());
+});
+
+Deno.test("randomModel() of the replays has the shape that costs are worked out for", () => {
+  const { config, tensors } = randomModel({ ...MODEL, maxPosition: 64, dtype: "f16" });
+  const matrices = tensors.filter(({ role, cols }) => role !== 0 && cols > 1);
+  const bytes = matrices.reduce((sum, { rows, cols }) => sum + 2 * rows * cols, 0);
+  assertEquals(bytes, weightBytes({ ...MODEL }));
+  assertEquals(config.layers, MODEL.layers);
+});

@@ -1,0 +1,429 @@
+/**
+ * Beyond this machine: the real scheduler, pager, planner and descriptors in virtual time. First held against the CPU
+ * backend, then used for what cannot be run here.
+ *
+ * @module
+ */
+import { type EngineOptions, engineSizes } from "../../runtime/options.ts";
+import { randomModel } from "../../runtime/model/folder.ts";
+import type { KvMode } from "../../runtime/types.ts";
+import { calibrate } from "../sim/calibrate.ts";
+import {
+  type Calibration,
+  type Card,
+  H200,
+  kvBytes,
+  measuredCost,
+  rooflineCost,
+  type Shape,
+  weightBytes,
+} from "../sim/cost.ts";
+import {
+  leastLoaded,
+  Measurements,
+  prefixAware,
+  Replica,
+  roundRobin,
+  type Route,
+  simulate,
+} from "../sim/replica.ts";
+import { capacity, CONTEXT, measure, MODES, modeSide, paced, scaled, SLOTS } from "../evaluation/modes.ts";
+import { casesOf, measured, ratio, round, series, sidesOf, type SuiteResult } from "../evaluation/results.ts";
+import { model, MODEL_WORDS, OpenSide } from "../evaluation/sides.ts";
+import type { Context, Part, Ran, Section, Suite, Table } from "../evaluation/suite.ts";
+import { lineSvg } from "../evaluation/svg.ts";
+import { figure, list, times, withSpread } from "../evaluation/words.ts";
+import { makeWorkload, type WorkloadRequest } from "../workloads/workload.ts";
+
+const LLAMA_8B: Shape = {
+  hidden: 4096,
+  intermediate: 14_336,
+  layers: 32,
+  heads: 32,
+  kvHeads: 8,
+  vocab: 128_256,
+};
+const LLAMA_70B: Shape = {
+  hidden: 8192,
+  intermediate: 28_672,
+  layers: 80,
+  heads: 64,
+  kvHeads: 8,
+  vocab: 128_256,
+};
+
+const VALIDATED = ["chat", "reasoning", "multi-turn"] as const;
+const VALIDATION_LOAD = 0.5;
+const VALIDATION_S = 15;
+const BIG_CONTEXT = 16_384;
+const BIG_SLOTS = 64;
+const FLEET = 100;
+const FLEET_CONTEXT = 131_072;
+const FLEET_SLOTS = 48;
+const BLOCK_TOKENS = 32;
+/** Sides with another limit of what prompts may add to a step. */
+const STRETCHES: Readonly<Record<string, number>> = {
+  "kv-rm, stretch 1.2": 1.2,
+  "kv-rm, stretch not limited": 0,
+};
+/** Of a card's memory that is neither weights nor KV. */
+const SPARE = 0.1;
+/** Requests at a time of the day, 0 to 1, to those of the trace: half at three at night, half as many again at 15:00. */
+const DAY = (time: number) => 1 - 0.5 * Math.cos(2 * Math.PI * (time - 3 / 24));
+/** How many times faster than in the trace requests come. */
+const RATE_8B = 1.5;
+const RATE_DAY = 1;
+const RATE_70B = 1;
+const RATE_FLEET = 40;
+
+const cases = [
+  ...VALIDATED.map((family) => `held against the CPU: ${family}`),
+  "8B on one H200, an hour",
+  "8B on one H200, a day",
+  "70B on 8 H200, an hour",
+  `${FLEET} replicas, multi-turn`,
+];
+
+/** A replica with the KV that fits beside the weights. */
+function replica(
+  shape: Shape,
+  card: Card,
+  cards: number,
+  kvMode: KvMode,
+  context: number,
+  slots: number,
+  into: Measurements,
+  more: Partial<EngineOptions> = {},
+): Replica {
+  const memory = cards * card.memory * (1 - SPARE) - weightBytes(shape);
+  const held = Math.floor(memory / kvBytes(shape) / context);
+  const tables = randomModel({ ...shape, maxPosition: context, dtype: "bf16" });
+  const sizes = engineSizes(
+    {
+      model: "",
+      kvMode,
+      slots: kvMode.startsWith("static") ? Math.min(slots, held) : slots,
+      kvMemory: memory,
+      maxContext: context,
+      blockTokens: BLOCK_TOKENS,
+      prefillChunk: 2048,
+      mixedChunk: 512,
+      structuredOutput: false,
+      ...more,
+    },
+    tables,
+    "bf16",
+    true,
+  );
+  return new Replica(sizes, shape.vocab, rooflineCost(shape, card, cards, BLOCK_TOKENS), into);
+}
+
+function part(
+  side: string,
+  into: Measurements,
+  replicas: readonly Replica[],
+  ms: number,
+  wall: number,
+): Part {
+  const sum = (of: (one: Replica) => number) => replicas.reduce((total, one) => total + of(one), 0);
+  const values: Record<string, number> = {
+    "tokens/s": into.tokens / ms * 1000,
+    finished: into.finished,
+    "ttft p50": into.ttft.quantile(0.5),
+    "ttft p99": into.ttft.quantile(0.99),
+    "itl p50": into.itl.quantile(0.5),
+    "itl p99": into.itl.quantile(0.99),
+    "itl max": into.itl.max,
+    "itl p99/p50": into.itl.quantile(0.99) / into.itl.quantile(0.5),
+    "prefix hits": into.cachedTokens / Math.max(1, into.promptTokens),
+    "held/live": sum((one) => one.heldTokens) / sum((one) => one.liveTokens),
+    preemptions: sum((one) => one.scheduler.preemptions),
+    "busy share": sum((one) => one.engine.busy) / (ms * 1000 * replicas.length),
+    slots: replicas[0]!.sizes.native.slots,
+    "simulated s": ms / 1000,
+    "wall s": wall,
+  };
+  for (const key of Object.keys(values)) values[key] = round(values[key]!);
+  const stretch = into.perStretch.map((tokens) => round(tokens / into.stretchMs * 1000));
+  return { side, values, series: { "tokens/s": stretch } };
+}
+
+function timed(run: () => number): { ms: number; wall: number } {
+  const start = performance.now();
+  const ms = run();
+  return { ms, wall: (performance.now() - start) / 1000 };
+}
+
+/** The same requests through the CPU backend, in real time, and through its cost model. */
+function validate(family: typeof VALIDATED[number], context: Context): Ran {
+  const side = { ...modeSide("kv-rm", SLOTS, SLOTS * CONTEXT), name: "measured" };
+  const base = scaled({ family, trace: context.trace, count: 60 });
+  const known = context.before.runs.find((one) => one.case === `held against the CPU: ${family}`);
+  const rate = known?.values["offered requests/s"] ?? VALIDATION_LOAD * capacity(base, context, 6);
+  const workload = paced(base, rate);
+  context.begin("calibration");
+  let calibration: Calibration;
+  {
+    using open = new OpenSide(side, CONTEXT);
+    open.warmUp();
+    calibration = calibrate(open);
+  }
+  const real = measure(side, workload, { limitSeconds: VALIDATION_S }, context);
+  context.begin("simulated");
+  const into = new Measurements();
+  const options = { model: "", structuredOutput: false, ...side.options };
+  const sizes = engineSizes(options, model(CONTEXT), "f16");
+  const one = new Replica(sizes, model(CONTEXT).config.vocab, measuredCost(calibration), into, 0);
+  // As the replay does: what has not come by then does not count.
+  const requests = workload.requests.filter(({ arrivalMs }) => arrivalMs < VALIDATION_S * 1000);
+  const { ms, wall } = timed(() => simulate([one], requests));
+  const simulated = part("simulated", into, [one], ms, wall);
+  real.values["offered requests/s"] = simulated.values["offered requests/s"] = rate;
+  delete real.series;
+  delete simulated.series;
+  return { parts: [real, simulated], source: workload.source };
+}
+
+/** The trace `count` times, over a day if more than once; prompts are new each time. */
+function* again(requests: readonly WorkloadRequest[], count: number): Iterable<WorkloadRequest> {
+  const span = requests[requests.length - 1]!.arrivalMs;
+  let begin = 0;
+  for (let time = 0; time < count; time++) {
+    const pace = count === 1 ? 1 : DAY(time / count);
+    for (let i = 0; i < requests.length; i++) {
+      // At a busy time some requests come twice, at a quiet one some do not.
+      const copies = Math.floor(pace * (i + 1)) - Math.floor(pace * i);
+      const { arrivalMs, promptTokens, maxTokens } = requests[i]!;
+      for (let copy = 0; copy < copies; copy++) {
+        yield {
+          arrivalMs: begin + arrivalMs,
+          // Nothing but the first tokens has to differ for a prompt to be another.
+          promptTokens: time === 0 && copy === 0 ? promptTokens : other(promptTokens, time * 2 + copy),
+          maxTokens,
+        };
+      }
+    }
+    begin += span;
+  }
+}
+
+function other(tokens: Int32Array, seed: number): Int32Array {
+  const copy = tokens.slice();
+  copy[0] = seed;
+  return copy;
+}
+
+function oneModel(
+  shape: Shape,
+  cards: number,
+  count: number,
+  rate: number,
+  sides: readonly string[],
+  context: Context,
+): Ran {
+  const workload = makeWorkload({
+    family: "chat",
+    trace: context.trace,
+    rate,
+    maxContext: BIG_CONTEXT,
+    vocab: shape.vocab,
+  });
+  const parts = sides.map((side) => {
+    const progress = context.begin(side);
+    const into = new Measurements(count > 1 ? 600_000 : 60_000);
+    const mixedStretch = STRETCHES[side];
+    const mode = (mixedStretch === undefined ? side : "kv-rm") as KvMode;
+    const more = mixedStretch === undefined ? {} : { mixedStretch };
+    const one = replica(shape, H200, cards, mode, BIG_CONTEXT, BIG_SLOTS, into, more);
+    const last = workload.requests[workload.requests.length - 1]!.arrivalMs * count;
+    const { ms, wall } = timed(() =>
+      simulate([one], again(workload.requests, count), () => 0, ({ arrivalMs }) => progress(arrivalMs / last))
+    );
+    return part(side, into, [one], ms, wall);
+  });
+  return { parts, source: workload.source };
+}
+
+const ROUTES: Readonly<Record<string, () => Route>> = {
+  "round robin": roundRobin,
+  "least loaded": leastLoaded,
+  "prefix-aware": () => prefixAware(512, 4),
+};
+
+function fleet(context: Context): Ran {
+  const workload = makeWorkload({
+    family: "multi-turn",
+    trace: context.trace,
+    rate: RATE_FLEET,
+    maxContext: FLEET_CONTEXT,
+    vocab: LLAMA_8B.vocab,
+  });
+  const parts = Object.entries(ROUTES).map(([name, route]) => {
+    const progress = context.begin(name);
+    const into = new Measurements(10_000);
+    const replicas = Array.from(
+      { length: FLEET },
+      () => replica(LLAMA_8B, H200, 1, "kv-rm", FLEET_CONTEXT, FLEET_SLOTS, into),
+    );
+    const last = workload.requests[workload.requests.length - 1]!.arrivalMs;
+    const { ms, wall } = timed(() =>
+      simulate(replicas, workload.requests, route(), ({ arrivalMs }) => progress(arrivalMs / last))
+    );
+    return part(name, into, replicas, ms, wall);
+  });
+  return { parts, source: workload.source };
+}
+
+function run(name: string, context: Context): Ran {
+  const family = VALIDATED.find((one) => name.endsWith(`: ${one}`));
+  if (family !== undefined) return validate(family, context);
+  if (name.endsWith("a day")) {
+    return oneModel(LLAMA_8B, 1, 24 * RATE_DAY, RATE_DAY, ["kv-rm"], context);
+  }
+  if (name.startsWith("8B")) {
+    return oneModel(LLAMA_8B, 1, 1, RATE_8B, [...MODES, ...Object.keys(STRETCHES)], context);
+  }
+  if (name.startsWith("70B")) {
+    return oneModel(LLAMA_70B, 8, 1, RATE_70B, [...MODES, ...Object.keys(STRETCHES)], context);
+  }
+  return fleet(context);
+}
+
+const SIDES = [...MODES, ...Object.keys(STRETCHES), ...Object.keys(ROUTES)];
+const COMPARED = ["tokens/s", "itl p50", "itl p99", "ttft p50", "ttft p99"] as const;
+const SHOWN = [
+  "tokens/s",
+  "ttft p50",
+  "ttft p99",
+  "itl p50",
+  "itl p99",
+  "itl p99/p50",
+  "held/live",
+  "prefix hits",
+  "busy share",
+  "slots",
+  "simulated s",
+  "wall s",
+] as const;
+
+function report(result: SuiteResult): Section {
+  const there = casesOf(result, cases);
+  const validated = there.filter((name) => name.startsWith("held"));
+  const others = there.filter((name) => !name.startsWith("held"));
+  const tables: Table[] = [];
+  if (validated.length > 0) {
+    tables.push({
+      title: "The simulation beside the CPU backend: simulated (measured), and the ratio",
+      columns: ["workload", ...COMPARED],
+      rows: validated.map((name) => [
+        name.split(": ")[1]!,
+        ...COMPARED.map((metric) => {
+          const both = ["simulated", "measured"].map((side) =>
+            figure(measured(result, name, side, metric).median)
+          );
+          return `${both[0]} (${both[1]}), ${times(ratio(result, name, "simulated", "measured", metric))}`;
+        }),
+      ]),
+    });
+  }
+  for (const name of others) {
+    const sides = sidesOf(result, name, SIDES);
+    tables.push({
+      title: `Simulated: ${name} (${result.sources[name]}). Times in ms`,
+      columns: ["", ...SHOWN],
+      rows: sides.map((side) => [
+        side,
+        ...SHOWN.map((metric) => withSpread(measured(result, name, side, metric))),
+      ]),
+    });
+  }
+  const figures = others.map((name) => ({
+    name: `sim-${name.toLowerCase().replace(/[^a-z0-9]+/g, "-")}`,
+    title: `Tokens per second over time, ${name}`,
+    svg: lineSvg({
+      title: `Simulated: ${name}, tokens per second`,
+      x: { label: "share of the time" },
+      y: { label: "tokens/s" },
+      lines: sidesOf(result, name, SIDES).map((side) => {
+        const values = series(result, name, side, "tokens/s");
+        return { name: side, points: values.map((value, i) => [i / values.length, value] as const) };
+      }),
+    }),
+  }));
+  return { tables, figures, ...answers(result, validated, others) };
+}
+
+function answers(
+  result: SuiteResult,
+  validated: readonly string[],
+  others: readonly string[],
+): { answer: string[]; headline: string } {
+  const answer: string[] = [];
+  let worst = 0, of = "";
+  for (const name of validated) {
+    for (const metric of ["tokens/s", "itl p50", "itl p99"]) {
+      const off = Math.abs(ratio(result, name, "simulated", "measured", metric).median - 1);
+      if (off > worst) [worst, of] = [off, `${metric} of ${name.split(": ")[1]}`];
+    }
+  }
+  if (validated.length > 0) {
+    answer.push(
+      `Throughput and p50 and p99 inter-token latency of the simulation are within ${
+        figure(100 * worst)
+      } % of what the CPU backend measured (${of} is the farthest); the aim was 15 %.`,
+    );
+  }
+  for (const name of others) {
+    const sides = sidesOf(result, name, SIDES);
+    const said = sides.map((side) => {
+      const at = (metric: string) => figure(measured(result, name, side, metric).median);
+      return `\`${side}\` ${at("tokens/s")} tokens/s with TTFT p99 ${at("ttft p99")} ms and ITL p99 ${
+        at("itl p99")
+      } ms`;
+    });
+    answer.push(`**${name}**: ${list(said)}.`);
+  }
+  return {
+    answer,
+    headline: validated.length > 0
+      ? `the simulator is within ${figure(100 * worst)} % of the CPU backend`
+      : "",
+  };
+}
+
+/** The suite. */
+export const suite: Suite = {
+  name: "sim",
+  title: "beyond this machine, simulated",
+  question:
+    "What would the same scheduler, pager and descriptors do with models and machines that are not here?",
+  method: [
+    `The loop is the real one; the native step is replaced by a cost model and a clock of its own. _Held against the CPU_: the model of the replays (${MODEL_WORDS}), its steps' cost from measurements of single steps (rows, rows that sample, tokens of history, pairs of a prompt, moved blocks), requests at ${VALIDATION_LOAD} of what it can take.`,
+    `_On cards_: a roofline. Assumed of an H200: ${
+      H200.bandwidth / 1e12
+    } TB/s by copy (measured), weights read at ${H200.weightShare} and KV at ${H200.kvShare} of it, ${
+      H200.flops / 1e12
+    } Tflop/s of dense BF16 at ${H200.flopShare}, ${H200.stepMicros} µs a step and ${H200.kernelMicros} µs for each of ${H200.kernelsPerLayer} kernels a layer, ${
+      H200.linkBandwidth / 1e9
+    } GB/s between cards and ${H200.linkMicros} µs an all-reduce, ${
+      100 * SPARE
+    } % of the memory spare, nothing overlapping. Weights and KV in BF16. The shares are aims, not measurements of our kernels: read these figures as what follows if they are reached. Context ${
+      BIG_CONTEXT.toLocaleString("en-US")
+    } and ${BIG_SLOTS} slots (${
+      FLEET_CONTEXT.toLocaleString("en-US")
+    } and ${FLEET_SLOTS} in the fleet); a static mode has as many slots as its memory holds sequences of the full context.`,
+    "_A day_ is the trace's hour again and again, with half as many requests at three at night and half as many again at three in the afternoon. The fleet's router knows how many requests each replica has, and where it last sent each beginning of a prompt.",
+  ],
+  parameters: {
+    "validation load": VALIDATION_LOAD,
+    "8B rate": RATE_8B,
+    "day rate": RATE_DAY,
+    "70B rate": RATE_70B,
+    "fleet rate": RATE_FLEET,
+    "block tokens": BLOCK_TOKENS,
+  },
+  cases: cases.map((name) => ({ name, seconds: name.endsWith("a day") ? 240 : 45, parts: 6 })),
+  repeats: 1,
+  run,
+  report,
+};
