@@ -63,8 +63,8 @@ const KERNEL: readonly [Shape, WeightMix, number][] = [
 
 /** Requests of the Azure conversation trace: rates at which a server of two cores has about as much as it can take. */
 const TRACES: readonly { shape: Shape; mix: WeightMix; rate: number; count: number; seconds: number }[] = [
-  { shape: "160m", mix: "F16", rate: 1 / 4, count: 48, seconds: 80 },
-  { shape: "160m", mix: "Q8_0", rate: 1 / 4, count: 48, seconds: 80 },
+  { shape: "160m", mix: "F16", rate: 1 / 3, count: 20, seconds: 50 },
+  { shape: "160m", mix: "Q8_0", rate: 1 / 3, count: 20, seconds: 50 },
   { shape: "1.1b", mix: "Q8_0", rate: 1 / 32, count: 8, seconds: 100 },
 ];
 const LENGTH_SCALE = 0.25;
@@ -371,12 +371,13 @@ function report(result: SuiteResult): Section {
     });
   }
   const readme = tables.filter(({ title }) => README_TABLES.includes(title));
-  return { tables, figures: [], readme, ...answers(result, kernel, traces, peersOf) };
+  return { tables, figures: [], readme, ...answers(result, kernel, starts, traces, peersOf) };
 }
 
 function answers(
   result: SuiteResult,
   kernel: readonly string[],
+  starts: readonly string[],
   traces: readonly string[],
   peersOf: (name: string) => string[],
 ): { answer: string[]; headline: string } {
@@ -400,6 +401,21 @@ function answers(
       `${name.replace("kernel, ", "")}: decode ` +
         BATCHES.map((batch) => times({ ...of(name, `decode ${batch}`), count: 1 })).join(", ") +
         ` at batch ${BATCHES.join(", ")}`,
+    );
+  }
+  for (const name of starts) {
+    const slower = of(name, "first text ms");
+    const phases = Object.entries(
+      result.runs.find((one) => one.case === name && one.side === OURS)?.values ?? {},
+    )
+      .filter(([key]) => key.startsWith("phase: ")).sort((x, y) => y[1] - x[1]);
+    answer.push(
+      `**Start, ${name.replace("start, ", "")}**: the first text comes after ${
+        times(slower)
+      } the time of llama.cpp's ` +
+        `server${
+          slower.median > 1 && phases[0] ? `; most of ours is "${phases[0][0].replace("phase: ", "")}"` : ""
+        }.`,
     );
   }
   for (const name of traces) {
