@@ -12,6 +12,8 @@ export interface LlamaCpp {
   server: string;
   /** Undefined where the build lacks it. */
   batchedBench: string | undefined;
+  /** The fork, by the flags that it knows. */
+  name: string;
   /** As the server tells it. */
   version: string;
   /** Flags for all programs of this build: the best of those that it knows. */
@@ -62,11 +64,13 @@ export async function findLlamaCpp(
   // ik_llama.cpp's programs end with 1 after they have said what they know.
   const help = await output(server, ["--help"], [0, 1]);
   const version = await output(server, ["--version"], [0, 1]);
+  const flags = bestFlags(help, threads);
   return {
     server,
+    name: flags.includes("-rtr") ? "ik_llama.cpp" : "llama.cpp",
     batchedBench: await isFile(beside) ? beside : undefined,
     version: /version: *(.*)/.exec(version)?.[1] ?? "unknown version",
-    flags: [...bestFlags(help, threads), ...extra],
+    flags: [...flags, ...extra],
   };
 }
 

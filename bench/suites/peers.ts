@@ -252,7 +252,9 @@ function suiteOf(peers: Peers | null): Suite {
       }) tokens of history on, and prefills one prompt. Ours plans and samples in that time; \`llama-batched-bench\`, the other side, does not sample. *Start*: milliseconds from starting the server's process to the first text of an answer, the file in the page cache; the peer neither warms up nor repacks then. *Trace*: Azure's conversation trace over HTTP, lengths × ${LENGTH_SCALE}, ${SLOTS} slots, an open loop whose clients are a process of their own on the same cores.`,
     ],
     parameters: {
-      peer: build ? `${build.version} ${build.flags.join(" ")}` : `node-llama-cpp ${NODE_LLAMA_CPP}`,
+      peer: build
+        ? `${build.name} ${build.version} ${build.flags.join(" ")}`
+        : `node-llama-cpp ${NODE_LLAMA_CPP}`,
       threads: peers?.threads ?? 0,
       slots: SLOTS,
       context: CONTEXT,
@@ -384,10 +386,13 @@ function answers(
   const answer: string[] = [], parts: string[] = [];
   const of = (name: string, metric: string) => ratio(result, name, OURS, peersOf(name)[0]!, metric);
   for (const name of kernel) {
-    const said = [...BATCHES.map((batch) => `decode ${batch}`), "prefill 128"].map((metric) => ({
-      metric,
-      ratio: of(name, metric),
-    }));
+    const metrics = [
+      ...BATCHES.map((batch) => `decode ${batch}`),
+      ...PREFILLS.map((prompt) => `prefill ${prompt}`),
+    ];
+    const said = metrics.map((metric) => ({ metric, ratio: of(name, metric) })).filter(
+      (one) => one.ratio.count > 0,
+    );
     const slower = said.filter((one) => one.ratio.median < 1).map((one) => one.metric);
     const words = said.map((one) => `${one.metric} ${times({ ...one.ratio, count: 1 })}`).join(", ");
     answer.push(
