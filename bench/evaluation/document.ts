@@ -114,7 +114,9 @@ export function withPeers(readme: string, found: readonly Found[]): string {
     if (tables === undefined) return [];
     const { peer } = result.parameters;
     return [
-      `On ${result.machine}, beside ${peer}; \`deno task bench ${suite.name}\`:`,
+      `On ${result.machine}, beside ${peer}; \`deno task bench ${suite.name}\`, repeats: ${
+        1 + Math.max(...result.runs.map(({ repeat }) => repeat))
+      }.`,
       ...tables.flatMap(({ title, columns, rows }) => [`${title}:`, table(columns, rows)]),
     ];
   });
