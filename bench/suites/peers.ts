@@ -245,11 +245,11 @@ function suiteOf(peers: Peers | null): Suite {
       "How fast is it beside llama.cpp, with the same file, on the same machine, in the same minutes?",
     method: [
       "The model is a GGUF file of random weights in a Llama's shape, which both engines read (`bench/peers/random_gguf.ts`); both get the same number of threads, and llama.cpp the flags that suit it best. Sides take turns; a ratio is the median of the ratios of neighbouring runs.",
-      `*Kernel*: a process that decodes ${DECODE["160m"][1]} tokens (1.1B: ${
+      `_Kernel_: a process that decodes ${DECODE["160m"][1]} tokens (1.1B: ${
         DECODE["1.1b"][1]
       }) at each batch size from ${DECODE["160m"][0]} (${
         DECODE["1.1b"][0]
-      }) tokens of history on, and prefills one prompt. Ours plans and samples in that time; \`llama-batched-bench\`, the other side, does not sample. *Start*: milliseconds from starting the server's process to the first text of an answer, the file in the page cache; the peer neither warms up nor repacks then. *Trace*: Azure's conversation trace over HTTP, lengths × ${LENGTH_SCALE}, ${SLOTS} slots, an open loop whose clients are a process of their own on the same cores.`,
+      }) tokens of history on, and prefills one prompt. Ours plans and samples in that time; \`llama-batched-bench\`, the other side, does not sample. _Start_: milliseconds from starting the server's process to the first text of an answer, the file in the page cache; the peer neither warms up nor repacks then. _Trace_: Azure's conversation trace over HTTP, lengths × ${LENGTH_SCALE}, ${SLOTS} slots, an open loop whose clients are a process of their own on the same cores.`,
     ],
     parameters: {
       peer: build
