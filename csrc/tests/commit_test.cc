@@ -168,7 +168,10 @@ TEST(PaddingOfASegmentIsChecked) {
   e.group(1).count -= 1;
   CHECK_REFUSED(e.TryCommit(), KVRM_INVALID_DESCRIPTOR, "segments[0].padding is 14, wanted at most 13 (what its slot");
   e.Begin(2);
-  e.Prefill(2, TokenRange(0, 20), 700, Contiguous(40, 48), false, 0, {}, 0, 49);
+  e.Prefill(2, TokenRange(0, 20), 700, Contiguous(40, 48), false, 0, {}, 0, 48);
+  ++e.segment(0).padding;
+  ++e.segment(0).count;
+  ++e.header().num_tokens;
   CHECK_REFUSED(e.TryCommit(), KVRM_INVALID_DESCRIPTOR, "segments[0].padding is 49, wanted at most 48 (max_context");
 }
 
