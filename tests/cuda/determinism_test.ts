@@ -4,8 +4,8 @@ import { FIXTURES } from "../golden.ts";
 import { gpuLibrary, MISSING, onEmulator } from "./library.ts";
 
 const library = gpuLibrary();
-// An emulated token takes milliseconds.
-const size = onEmulator(library) ? { numRuns: 6, maxRequests: 6, maxTokens: 24 } : {};
+// An emulated token takes milliseconds. Few workloads: of this seed because they preempt, reuse a prefix and move blocks.
+const size = onEmulator(library) ? { numRuns: 6, maxRequests: 6, maxTokens: 24, seed: 32 } : {};
 
 Deno.test({
   name: `GpuEngine gives tensor core models the same bits alone and in any company${library ? "" : MISSING}`,
