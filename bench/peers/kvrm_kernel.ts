@@ -46,6 +46,7 @@ using host = new EngineHost(
       threads: Number(threads),
       prefillChunk: 512,
       mixedChunk: 512,
+      mixedStretch: 0,
       prefixCache: false,
       structuredOutput: false,
       kvDtype: "bf16",

@@ -31,6 +31,7 @@ export function run(): Promise<Report[]> {
       slots: 16,
       prefillChunk: 512,
       mixedChunk: 512,
+      mixedStretch: 0,
       prefixCache: false,
       kvDtype: "bf16",
     } as const;

@@ -126,6 +126,7 @@ function engineOptions(plan: Plan) {
     kvMemory: plan.kvMemory,
     prefillChunk: Math.min(2048, plan.maxContext),
     mixedChunk: Math.min(2048, plan.maxContext),
+    mixedStretch: 0,
     prefixCache: false,
     kvDtype: "bf16",
   } as const;

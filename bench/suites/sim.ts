@@ -164,7 +164,8 @@ function validate(family: typeof VALIDATED[number], context: Context): Ran {
   context.begin("calibration");
   let calibration: Calibration;
   {
-    using open = new OpenSide(side, CONTEXT);
+    const options = { ...side.options, mixedChunk: 256, mixedStretch: 0 };
+    using open = new OpenSide({ ...side, options }, CONTEXT);
     open.warmUp();
     calibration = calibrate(open);
   }

@@ -59,7 +59,8 @@ async function measure(options: ServerOptions & { model: string }): Promise<Benc
   const { folder, tables, dtype, config } = await loadModelTables(await resolveModel(options.model));
   const batch = Math.max(...BATCHES);
   const sizes = engineSizes(
-    { ...rest, slots: batch, prefixCache: false, structuredOutput: false },
+    // No limit of what prompts add to a step: all have to be in before the first has ended.
+    { ...rest, slots: batch, prefixCache: false, structuredOutput: false, mixedStretch: 0 },
     tables,
     dtype,
     library.gpu,
