@@ -16,7 +16,7 @@ namespace kvrm::cuda {
 struct SegmentItem {
   AttentionUnit unit;
   Work work;
-  uint32_t splits;  // MergedSplits, if the work is one of a decode unit's; else 1
+  uint32_t splits;  // that the unit's rows see, if the work is one of a decode unit's; else 1
 };
 
 // Dynamic shared memory; offsets in bytes.
@@ -65,13 +65,13 @@ class PrefillBlock {
     LoadQueries(unit, work, first_row);
     if (warp_ == kWarps) {
       if (lane_ == 0) reinterpret_cast<uint32_t*>(shared_ + Shared::kBlocks)[32] = 0xffffffffu;
-      CopyTile(unit, work, FirstTokenOf(unit, work.split_first), false);
+      CopyTile(unit, work, FirstToken(unit, work.split_first), false);
     }
     for (uint32_t split = work.split_first; split <= work.split_last; ++split) {
       Dims so_far = {};
       SoftmaxStat split_stat[2] = {EmptyStat(), EmptyStat()};
       const uint32_t end = (split + 1) * step_.split_tokens;
-      for (uint32_t token = FirstTokenOf(unit, split); token <= last && token < end; token += kTileTokens) {
+      for (uint32_t token = FirstToken(unit, split); token <= last && token < end; token += kTileTokens) {
         __syncthreads();  // K is there; nobody reads V
         TileWeights p;
         SoftmaxStat stat[2];
@@ -90,12 +90,12 @@ class PrefillBlock {
       }
       if (warp_ < kWarps) MergeTotals(so_far, split_stat, split == work.split_first);
     }
-    if (warp_ < kWarps && splits != 0) StoreRows(unit, work, splits > 1, first_row);
+    if (warp_ < kWarps) StoreRows(unit, work, splits > 1, first_row);
     __syncthreads();
   }
 
-  __device__ __forceinline__ uint32_t FirstTokenOf(const AttentionUnit& unit, uint32_t split) const {
-    const uint32_t first = FirstToken(unit, args_.window);
+  __device__ __forceinline__ uint32_t FirstToken(const AttentionUnit& unit, uint32_t split) const {
+    const uint32_t first = FirstVisible(unit.position, args_.window);
     const uint32_t begin = split * step_.split_tokens;
     return first > begin ? first / kTileTokens * kTileTokens : begin;
   }

@@ -60,6 +60,8 @@ __device__ __forceinline__ void TakeSegment(const StepView& step, const Attentio
     const AttentionUnit unit = UnitOf(step, work.unit, args.window);
     control.seen = DecodePlace(step, control.list, unit, args.window, place, work);
     splits = MergedSplits(step, unit, args.window);
+    // Padding is passed over here: to compute it and leave no result takes registers that sm_100 has not.
+    if (splits == 0) control.seen = 0;
   }
   control.item = {UnitOf(step, work.unit, args.window), work, splits};
 }
