@@ -1,7 +1,8 @@
 /**
  * Decides who runs in the next step: continuous batching into fixed slots, prompts in chunks beside the
- * decoding slots, admission on a prompt's full need, preemption by recomputing. It knows blocks only
- * through the pager and steps only by number; how a step is written down and run is others' business.
+ * decoding slots, admission on a prompt's full need, blocks as it comes to them, preemption by recomputing.
+ * It knows blocks only through the pager and steps only by number; how a step is written down and run is
+ * others' business.
  *
  * @module
  */
@@ -104,6 +105,11 @@ export class Scheduler {
   /** Where the masks of sequences with a grammar come from; null where there is no such sequence. */
   readonly #masks: MaskClient | null;
   #freeCount: number;
+  /**
+   * Somebody in a slot had no block to go on with: nobody is let in, who might take what comes back. Where it made way
+   * for itself, and nobody is left, all blocks have to be back, or it would get the same few pieces again.
+   */
+  #isShort = false;
   #arrivals = 0;
   /** Waiting to run, best first. */
   readonly waiting: Sequence[] = [];
@@ -179,9 +185,10 @@ export class Scheduler {
     if (this.#options.padded > 0) {
       this.#planPadded(plan, step, onAdmit);
     } else {
+      this.#isShort &&= this.running.length === 0 && this.#pager.stats.inFlight > 0;
       this.#planDecodes(plan, step);
       this.#planSegments(plan, step);
-      this.#planWaiting(plan, step, onAdmit);
+      if (!this.#isShort) this.#planWaiting(plan, step, onAdmit);
     }
     plan.summaryCount = this.#pager.summaries;
     const rows = plan.tokenCount + plan.paddingCount;
@@ -216,9 +223,12 @@ export class Scheduler {
       const sequence = this.running[i]!;
       if (!decodes(sequence)) continue;
       while (!this.#planDecode(plan, sequence)) {
+        this.#isShort = true;
         // Blocks whose last step still runs come back by themselves: sit one step out.
         if (this.#pager.stats.inFlight > 0) break;
         const victim = this.running[this.running.length - 1]!;
+        // What a prompt has not come to yet goes before what somebody has computed.
+        if (victim !== sequence && this.#pager.forgo(victim.map!)) continue;
         this.preempt(victim, step - 1);
         if (victim === sequence) break;
       }
@@ -230,13 +240,23 @@ export class Scheduler {
       const sequence = this.running[i]!;
       if (!prefills(sequence) || this.#room(plan) <= 0) continue;
       while (!this.#planSegment(plan, sequence)) {
-        // A prompt has all its blocks from the start, unless it gives up some on its way.
-        if (this.#pager.far === null || this.#pager.stats.inFlight > 0) break;
-        const victim = this.#lastUnplanned(plan, sequence);
-        if (victim === null) break;
-        this.preempt(victim, step - 1);
+        this.#isShort = true;
+        // It was promised all its blocks, but gives up some on its way, or had to let those before it have some.
+        if (this.#pager.stats.inFlight > 0 || !this.#makeWay(plan, sequence, step)) break;
       }
     }
+  }
+
+  /** Takes blocks from those after `sequence`; false: there are none to be had before somebody ends. */
+  #makeWay(plan: StepPlan, sequence: Sequence, step: number): boolean {
+    const victim = this.#lastUnplanned(plan, sequence);
+    if (victim !== null) {
+      if (!this.#pager.forgo(victim.map!)) this.preempt(victim, step - 1);
+      return true;
+    }
+    // Alone, and still without a place to go on in: all over again, in one piece.
+    if (this.running.length === 1) this.preempt(sequence, step - 1);
+    return false;
   }
 
   /** The last in the order, after `sequence`, that has no part in the step. */
@@ -252,7 +272,8 @@ export class Scheduler {
         i++;
         continue;
       }
-      if (this.#room(plan) <= 0 || !this.#admit(sequence, step)) break;
+      const room = this.#room(plan);
+      if (room <= 0 || !this.#admit(sequence, room, step)) break;
       this.waiting.splice(i, 1);
       insert(this.running, sequence);
       onAdmit(sequence);
@@ -272,7 +293,8 @@ export class Scheduler {
     return computing;
   }
 
-  #admit(sequence: Sequence, step: number): boolean {
+  /** Lets `sequence` have a slot, with blocks for the `room` tokens of its prompt that the step takes. */
+  #admit(sequence: Sequence, room: number, step: number): boolean {
     const slot = this.#freeSlots[this.#freeCount - 1]!;
     const parent = sequence.parent;
     sequence.parent = null;
@@ -289,7 +311,7 @@ export class Scheduler {
     }
     const reuse = sequence.promptLogprobs === 0;
     if (!this.#pager.canAdmit(sequence.tokens, sequence.length, reuse)) return false;
-    const map = this.#pager.open(slot, sequence.tokens, sequence.length, reuse);
+    const map = this.#pager.open(slot, sequence.tokens, sequence.length, reuse, room);
     if (!map) return false;
     this.#enterSlot(sequence, map, this.#pager.matchedTokens(map));
     return true;

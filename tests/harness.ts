@@ -6,6 +6,7 @@
 import { UNADJUSTED } from "../runtime/adjustment.ts";
 import type { BoardMemory } from "../runtime/grammar/board.ts";
 import { EngineHost } from "../runtime/host.ts";
+import type { PagerOptions } from "../runtime/kv/mod.ts";
 import type { LoopSink, Tops } from "../runtime/loop.ts";
 import type { ModelTables } from "../runtime/model/folder.ts";
 import { type EngineOptions, type EngineSizes, engineSizes } from "../runtime/options.ts";
@@ -73,6 +74,9 @@ export class CollectingSink implements LoopSink {
   }
 }
 
+/** What an engine is made of, and what of its pager no option changes. */
+export type BenchOptions = Omit<EngineOptions, "model"> & { pager?: Partial<PagerOptions> };
+
 /** A loop in this thread. */
 export class Bench implements Disposable {
   readonly sink = new CollectingSink();
@@ -87,11 +91,12 @@ export class Bench implements Disposable {
   constructor(
     tables: ModelTables,
     dtype: string,
-    options: Omit<EngineOptions, "model">,
+    { pager, ...options }: BenchOptions,
     extraMaps = 0,
     board?: BoardMemory,
   ) {
     this.sizes = engineSizes({ model: "", ...options }, tables, dtype);
+    Object.assign(this.sizes.pager, pager);
     this.sizes.pager.slots += extraMaps;
     this.host = new EngineHost(tables, this.sizes, this.sink, options.libraryPath, undefined, board);
   }

@@ -145,7 +145,7 @@ Deno.test("figure() and its kin write numbers with the digits they have", () => 
   assertEquals(machineSlug("AMD EPYC, 2 cores (avx2)"), "amd-epyc-2c-avx2");
   assertEquals(
     machineSlug("Intel(R) Xeon(R) Processor @ 2.10GHz, 2 cores (avx2 avx512f)"),
-    "intel-xeon-2c-avx2",
+    "intel-xeon-2c-avx512",
   );
   assertEquals(bar(0.5), "█".repeat(12) + "░".repeat(12));
 });

@@ -43,6 +43,8 @@ export interface StepSamples {
   heldTokens: number[];
   /** The same for blocks set aside ahead of sequences that would be given up under pressure. */
   softTokens: number[];
+  /** KV that is kept for the rests of prompts on their way in, from whoever is not in a slot yet. */
+  promisedTokens: number[];
 }
 
 /** A replay's measurements. */
@@ -84,6 +86,7 @@ class Recorder implements LoopSink {
     liveTokens: [],
     heldTokens: [],
     softTokens: [],
+    promisedTokens: [],
   };
   ended_ = 0;
   completed = 0;
@@ -248,10 +251,11 @@ export function replay(
       scheduled += sequence.scheduled;
       mapped += sequence.map!.blockCount;
     }
-    const { active, inFlight, moving, reserved } = stats;
+    const { active, inFlight, moving, reserved, promised } = stats;
     steps.liveTokens.push(isStatic ? scheduled : active * blockTokens - (mapped * blockTokens - scheduled));
     steps.heldTokens.push(blockTokens * (active + inFlight + moving + (isStatic ? reserved : 0)));
     steps.softTokens.push(isStatic ? 0 : reserved * blockTokens);
+    steps.promisedTokens.push(promised * blockTokens);
   }
   const seconds = (performance.now() - start) / 1000;
   for (const sequence of sequences) if (sequence.state !== State.FINISHED) loop.cancel(sequence);

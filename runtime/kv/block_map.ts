@@ -39,6 +39,8 @@ export class BlockMap {
 
   /** Blocks set aside right after the last extent. */
   reserve = 0;
+  /** Blocks that the rest of the prompt needs: not mapped yet, but kept for it. */
+  promised = 0;
   /** Logical blocks that publish() is done with. */
   publishedBlocks = 0;
   /** The index entry of block publishedBlocks - 1, and its serial. */
@@ -242,7 +244,7 @@ export class BlockMap {
       this.farRows =
       this.matchedTokens =
         0;
-    this.reserve = 0;
+    this.reserve = this.promised = 0;
     this.restartChain();
     this.open = false;
   }

@@ -109,13 +109,13 @@ export class BlockPager {
   }
 
   /**
-   * Whether open() has blocks enough for the whole prompt (as much of it as is mapped at once), and one more is left for each open sequence. In
-   * static mode: whether a slot is free.
+   * Whether open() has blocks enough for the whole prompt (with far history as much as is mapped at once), and one
+   * more is left for each open sequence. In static mode: whether a slot is free.
    */
   canAdmit(tokens: Int32Array, count: number, reuse: boolean): boolean {
     if (this.#reserved) return this.stats.sequences < this.#maps.length;
     const need = Math.min(this.#blocksFor(count), this.far?.maxBlocks ?? Infinity);
-    const available = this.#placement.available() - this.stats.sequences;
+    const available = this.#available() - this.stats.sequences;
     if (need <= available) return true;
     const prefix = reuse ? this.#prefix : null;
     if (prefix === null || need > available + this.stats.active) return false;
@@ -125,23 +125,30 @@ export class BlockPager {
   }
 
   /**
-   * Starts a sequence in `slot`, with blocks for all `count` tokens (with far history up to where it first gives
-   * up some), in as few extents as possible. The longest cached prefix is shared: full blocks only, and at least one token is left to compute. `reuse`
-   * false: no look-up. null: not enough blocks, or only in too many pieces; no map changed.
+   * Starts a sequence in `slot` that needs blocks for all `count` tokens (with far history up to where it first gives
+   * up some), in as few extents as possible. Those of the first `ahead` tokens behind the cached prefix are mapped;
+   * what remains is promised: nobody else is admitted on it, ensure() maps it bit by bit, and forgo() lets those who
+   * decode have it. The longest cached prefix is shared: full blocks only, and at least one token is left to compute.
+   * `reuse` false: no look-up. null: not enough blocks, or only in too many pieces; no map changed.
    */
-  open(slot: number, tokens: Int32Array, count: number, reuse: boolean): BlockMap | null {
+  open(
+    slot: number,
+    tokens: Int32Array,
+    count: number,
+    reuse: boolean,
+    ahead = Infinity,
+  ): BlockMap | null {
     const map = this.#freeMap(slot);
     const all = this.#blocksFor(count);
     if (this.#reserved) return this.#openStatic(map, all);
     const prefix = reuse ? this.#prefix : null;
     const matched = prefix === null ? 0 : prefix.match(tokens, count);
-    const need = this.far?.blocksAhead(matched * this.#blockTokens, count) ?? all;
     prefix?.retain(map); // first, so that nobody evicts them
-    if (!this.#placement.grow(map, need - matched)) {
+    if (!this.#begin(map, count, ahead)) {
       prefix?.release();
       map.reset();
       // What was matched may lie in the way of the rest: without it there may be room.
-      if (matched === 0 || !this.#placement.grow(map, this.far?.blocksAhead(0, count) ?? all)) {
+      if (matched === 0 || !this.#begin(map, count, ahead)) {
         this.#countFree();
         return null;
       }
@@ -173,8 +180,9 @@ export class BlockPager {
     let copies = 0;
     for (let b = first; b < end; b++) if (!this.#pool.isWritable(map.physical(b))) copies++;
     if (more <= 0 && copies === 0) return true;
-    if (copies + Math.max(more, 0) > this.#placement.available()) return false;
-    const done = (copies === 0 || this.#copyOnWrite(map, first, end, copies, copies + Math.max(more, 0))) &&
+    const needed = copies + Math.max(more - map.promised, 0);
+    if (needed > this.#available()) return false;
+    const done = (copies === 0 || this.#copyOnWrite(map, first, end, copies, needed)) &&
       (more <= 0 || this.#grow(map, more));
     this.#countFree();
     return done;
@@ -197,6 +205,16 @@ export class BlockPager {
     for (let b = child.firstBlock; b < blocks; b++) this.#pool.retain(child.physical(b));
     this.#start(child);
     return child;
+  }
+
+  /**
+   * Takes back one of the blocks that `map` was promised and has not mapped yet, for whoever asks next. false: there
+   * is none.
+   */
+  forgo(map: BlockMap): boolean {
+    if (map.promised === 0) return false;
+    this.#promise(map, map.promised - 1);
+    return true;
   }
 
   /**
@@ -258,6 +276,7 @@ export class BlockPager {
   close(map: BlockMap, lastStep: number): void {
     this.stats.sequences--;
     if (this.#reserved) return this.#closeStatic(map);
+    this.#promise(map, 0);
     this.#placement.dropReserve(map);
     const parent = this.#prefix === null ? -1 : this.#prefix.withdrawOrphans(map);
     // The last block first, so that children are evicted before their parents.
@@ -311,8 +330,9 @@ export class BlockPager {
     if (this.#reserved) return;
     const readers = new Int32Array(this.stats.total);
     let reserved = 0;
+    let promised = 0;
     for (const map of this.#maps) {
-      if (!map.open && (map.blockCount > 0 || map.reserve > 0)) {
+      if (!map.open && (map.blockCount > 0 || map.reserve > 0 || map.promised > 0)) {
         throw new Error(`slot ${map.slot} leaks blocks`);
       }
       if (map.extentCount > this.#mostExtents) {
@@ -328,6 +348,10 @@ export class BlockPager {
         }
       }
       reserved += map.reserve;
+      promised += map.promised;
+    }
+    if (promised !== this.stats.promised) {
+      throw new Error(`${this.stats.promised} blocks counted as promised, found ${promised}`);
     }
     if (reserved !== this.stats.reserved) {
       throw new Error(`${this.stats.reserved} blocks counted as reserved, found ${reserved}`);
@@ -353,6 +377,28 @@ export class BlockPager {
     return map;
   }
 
+  /** Blocks that could be handed out now without breaking a promise. */
+  #available(): number {
+    return this.#placement.available() - this.stats.promised;
+  }
+
+  #promise(map: BlockMap, blocks: number): void {
+    this.stats.promised += blocks - map.promised;
+    map.promised = blocks;
+  }
+
+  /** Maps blocks for the `ahead` tokens behind what `map` shares, and promises those up to `count` tokens. */
+  #begin(map: BlockMap, count: number, ahead: number): boolean {
+    const computed = map.blockCount * this.#blockTokens;
+    const { far } = this;
+    const all = far === null ? this.#blocksFor(count) : far.blocksAhead(computed, count);
+    const now = far === null ? this.#blocksFor(Math.min(count, computed + ahead)) : all;
+    if (all - map.blockCount > this.#available()) return false;
+    if (!this.#placement.grow(map, now - map.blockCount, all - now)) return false;
+    this.#promise(map, all - map.blockCount);
+    return true;
+  }
+
   #start(map: BlockMap): void {
     map.open = true;
     this.stats.sequences++;
@@ -360,10 +406,13 @@ export class BlockPager {
   }
 
   #grow(map: BlockMap, count: number): boolean {
-    while (!this.#placement.grow(map, count)) {
-      if (count > this.#placement.available()) return false;
+    const kept = Math.min(map.promised, count);
+    this.#promise(map, map.promised - kept);
+    while (count > this.#available() || !this.#placement.grow(map, count)) {
       // G groups and no room behind the last: join some, whatever it costs; preemption costs more.
-      if (!this.#relieve(map, count)) return false;
+      if (count <= this.#available() && this.#relieve(map, count)) continue;
+      this.#promise(map, map.promised + kept);
+      return false;
     }
     return true;
   }
@@ -372,7 +421,7 @@ export class BlockPager {
   #relieve(map: BlockMap, needed: number): boolean {
     if (this.#stager === null || this.#moveBudget === 0) return false;
     // What is moved away from comes back only after this step.
-    const limit = this.#placement.available() - needed;
+    const limit = this.#available() - needed;
     return limit > 0 && this.#stager.relieve(map, limit) > 0;
   }
 

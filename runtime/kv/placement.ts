@@ -14,8 +14,11 @@ import type { FreeStack } from "./free_stack.ts";
 export interface Placement {
   /** Blocks that could be handed out now. */
   available(): number;
-  /** Maps `count` more blocks at the end of `map`; false, and nothing changed, if that cannot be. */
-  grow(map: BlockMap, count: number): boolean;
+  /**
+   * Maps `count` more blocks at the end of `map`; false, and nothing changed, if that cannot be. `ahead`: so many
+   * more are going to follow. Of these it may map some, too, and keeps the others in reserve if it can.
+   */
+  grow(map: BlockMap, count: number, ahead?: number): boolean;
   /** Takes one block for a copy of `map`'s block `logical`; -1 if there is none. */
   takeCopy(map: BlockMap, logical: number): number;
   /** Gives up what is set aside for `map`. */
@@ -78,10 +81,10 @@ export class ExtentPlacement implements Placement {
     return this.runs.free + this.pool.stats.reserved + this.pool.evictable;
   }
 
-  grow(map: BlockMap, count: number): boolean {
-    if (count > this.available()) return false;
+  grow(map: BlockMap, count: number, ahead = 0): boolean {
+    if (count + ahead > this.available()) return false;
     const before = map.blockCount;
-    let left = count;
+    let left = count + ahead;
     if (map.extentCount > 0) left -= this.#extend(map, left);
     while (left > 0) {
       if (map.extentCount >= this.maxExtents) {
@@ -90,6 +93,7 @@ export class ExtentPlacement implements Placement {
       }
       left -= this.#place(map, left);
     }
+    if (ahead > 0) this.#setAside(map, before + count);
     this.#topUp(map);
     return true;
   }
@@ -99,7 +103,7 @@ export class ExtentPlacement implements Placement {
     // The last block's copy is where the sequence goes on growing: it takes the reserve along.
     const isLast = logical === map.blockCount - 1;
     if (isLast) this.dropReserve(map);
-    const start = this.#findRun(1, isLast ? this.#reserve(map) : 0);
+    const start = isLast ? this.#findRun(1, map.promised, this.#reserve(map)) : this.#findRun(1, 0, 0);
     this.runs.takeFront(start, 1);
     this.pool.acquire(start, 1);
     if (isLast) this.#setReserve(map, start + 1);
@@ -120,7 +124,7 @@ export class ExtentPlacement implements Placement {
     return start;
   }
 
-  /** Makes more blocks free, near each other, or else somebody's reserve; false if there is nothing left. */
+  /** Makes more blocks free, near each other, or else of somebody's reserve; false if there is nothing left. */
   makeRoom(count: number): boolean {
     if (this.pool.evictable === 0) return this.#reclaim();
     this.#evictRun(count);
@@ -128,10 +132,7 @@ export class ExtentPlacement implements Placement {
   }
 
   dropReserve(map: BlockMap): void {
-    if (map.reserve === 0) return;
-    this.runs.release(map.physicalEnd(), map.reserve);
-    this.pool.stats.reserved -= map.reserve;
-    map.reserve = 0;
+    this.#cutReserve(map, 0);
   }
 
   /** Grows the last extent by up to `count` blocks; returns by how many. */
@@ -159,8 +160,9 @@ export class ExtentPlacement implements Placement {
   /** Maps a new extent of up to `count` blocks; returns how many, at least 1. The reserve is used up. */
   #place(map: BlockMap, count: number): number {
     const isLastChance = map.extentCount === this.maxExtents - 1;
-    let start = this.#findRun(count, this.#reserve(map));
-    while (isLastChance && this.runs.lengthOf(start) < count && this.makeRoom(count)) {
+    const { promised } = map;
+    let start = this.#findRun(count, promised, this.#reserve(map));
+    while (isLastChance && this.runs.lengthOf(start) < count + promised && this.makeRoom(count + promised)) {
       start = this.runs.longest();
     }
     const got = Math.min(count, this.runs.lengthOf(start));
@@ -171,8 +173,11 @@ export class ExtentPlacement implements Placement {
     return got;
   }
 
-  /** The first block of the best run for `count` blocks and `reserve` more; the longest if none fits. */
-  #findRun(count: number, reserve: number): number {
+  /**
+   * The first block of the best run for `count` blocks and `reserve` more, `promised` of which will be needed; the
+   * longest if none fits.
+   */
+  #findRun(count: number, promised: number, reserve: number): number {
     const { runs, pool } = this;
     const wanted = count + reserve;
     let start = runs.bestFit(wanted);
@@ -182,7 +187,7 @@ export class ExtentPlacement implements Placement {
     }
     if (start >= 0) return start;
     while (runs.free < count && this.#reclaim());
-    start = runs.bestFit(count);
+    start = runs.bestFit(count + promised);
     return start >= 0 ? start : runs.longest();
   }
 
@@ -205,29 +210,34 @@ export class ExtentPlacement implements Placement {
     return pool.isEvictable(block) && pool.lru.isOld(block) ? pool.evict(block) : -1;
   }
 
-  /** Takes back one sequence's reserve; false if nobody has one. Goes round, so that all lose alike. */
+  /**
+   * Takes back one sequence's reserve, but for what it was promised; false if nobody has more than that. Goes
+   * round, so that all lose alike.
+   */
   #reclaim(): boolean {
     if (this.pool.stats.reserved === 0) return false;
-    for (;;) {
+    for (let looks = 0; looks < this.maps.length; looks++) {
       const map = this.maps[this.#victim]!;
       this.#victim = (this.#victim + 1) % this.maps.length;
-      if (map.reserve === 0) continue;
-      this.pool.stats.reserveReclaims += map.reserve;
-      this.dropReserve(map);
+      if (map.reserve <= map.promised) continue;
+      this.pool.stats.reserveReclaims += map.reserve - map.promised;
+      this.#cutReserve(map, map.promised);
       return true;
     }
+    return false;
   }
 
   /**
-   * Blocks to set aside behind a sequence: a quarter of what it has, since a long answer goes on growing
-   * and each new extent would soon be full again; but no more than its share of half the free ones, since
-   * in a full pool reserves would only cut what is left into pieces.
+   * Blocks to set aside behind a sequence: what its prompt still needs, and a quarter of what it has, since a long
+   * answer goes on growing and each new extent would soon be full again; but of that no more than its share of
+   * half the free ones, since in a full pool reserves would only cut what is left into pieces.
    */
   #reserve(map: BlockMap): number {
-    const { reserved, sequences } = this.pool.stats;
-    const held = map.blockCount - (map.gapEnd - map.gapStart);
+    const { reserved, promised, sequences } = this.pool.stats;
+    const held = map.blockCount + map.promised - (map.gapEnd - map.gapStart);
     const wanted = this.reserveBlocks === 0 ? 0 : Math.max(this.reserveBlocks, held >> 2);
-    return Math.min(wanted, Math.floor((this.runs.free + reserved) / (2 * sequences + 1)));
+    const spare = Math.max(0, this.runs.free + reserved - promised);
+    return map.promised + Math.min(wanted, Math.floor(spare / (2 * sequences + 1)));
   }
 
   /** Sets blocks from `block` on aside for `map`, which has no reserve, as far as they are free. */
@@ -250,8 +260,32 @@ export class ExtentPlacement implements Placement {
     this.pool.stats.reserved += more;
   }
 
+  /** Gives up all of a reserve but its first `count` blocks. */
+  #cutReserve(map: BlockMap, count: number): void {
+    const gone = map.reserve - count;
+    if (gone <= 0) return;
+    this.runs.release(map.physicalEnd() + count, gone);
+    this.pool.stats.reserved -= gone;
+    map.reserve = count;
+  }
+
+  /** Makes blocks from `blockCount` on, which were just placed, part of the reserve, as far as they lie before it. */
+  #setAside(map: BlockMap, blockCount: number): void {
+    const first = Math.max(blockCount, map.logicalStart[map.extentCount - 1]! + 1);
+    const count = map.blockCount - first;
+    if (count <= 0) return;
+    this.#discardFrom(map, first);
+    this.runs.takeFront(map.physicalEnd(), count);
+    map.reserve += count;
+    this.pool.stats.reserved += count;
+  }
+
   #undo(map: BlockMap, blockCount: number): void {
     this.dropReserve(map);
+    this.#discardFrom(map, blockCount);
+  }
+
+  #discardFrom(map: BlockMap, blockCount: number): void {
     for (let logical = blockCount; logical < map.blockCount; logical++) {
       this.pool.discard(map.physical(logical));
     }

@@ -22,6 +22,8 @@ export class PagerStats {
   free = 0;
   /** Mapped by more than one sequence. */
   shared = 0;
+  /** Kept for the rests of prompts that are on their way in; of the reserved, the free and the cached ones. */
+  promised = 0;
 
   /** Open sequences. */
   sequences = 0;

@@ -84,6 +84,8 @@ export class PagerModel {
     failedOpens: 0,
     forks: 0,
     matches: 0,
+    promises: 0,
+    forgone: 0,
     moves: 0,
     preemptions: 0,
   };
@@ -123,6 +125,7 @@ export class PagerModel {
     if (this.#chance(0.02)) this.#call(() => this.pager.dropCache());
     for (const sequence of this.#open()) {
       if (this.#chance(0.02)) this.#close(sequence);
+      else if (this.#chance(0.05)) this.#forgo(sequence);
     }
     while (this.#chance(0.5)) this.#start();
     if (this.#chance(0.2)) this.#fork();
@@ -157,7 +160,8 @@ export class PagerModel {
   /** Ends everything and checks that nothing leaked. */
   finish(): void {
     for (const sequence of this.#open()) this.#close(sequence);
-    this.#complete(this.#step);
+    // One step more: blocks may have been given up for one that was planned, but never committed.
+    this.#complete(++this.#step);
     const { stats } = this.pager;
     this.pager.checkInvariants();
     assertEquals([stats.active, stats.inFlight, stats.moving], [0, 0, 0]);
@@ -187,7 +191,8 @@ export class PagerModel {
     const reuse = this.#chance(0.9);
     const admit = this.#call(() => this.pager.canAdmit(tokens, count, reuse));
     if (!admit && this.#chance(0.7)) return;
-    const map = this.#call(() => this.pager.open(slot, tokens, count, reuse));
+    const ahead = this.#chance(0.5) ? Infinity : 1 + this.#int(2 * count);
+    const map = this.#call(() => this.pager.open(slot, tokens, count, reuse, ahead));
     if (map === null) {
       this.seen.failedOpens++;
       assert(!admit || this.options.mode === "kv-rm", "open() refused what canAdmit() promised");
@@ -196,8 +201,13 @@ export class PagerModel {
     const matched = this.pager.matchedTokens(map);
     assert(matched < count && matched % blockTokens === 0, `matched ${matched} of ${count} tokens`);
     assert(reuse || matched === 0, "matched although no reuse was wanted");
-    const mapped = this.pager.far?.blocksAhead(matched, count) ?? Math.ceil(count / blockTokens);
-    assertEquals([map.firstBlock, map.blockCount], [0, mapped]);
+    const { far } = this.pager;
+    const all = far?.blocksAhead(matched, count) ?? Math.ceil(count / blockTokens);
+    const mapped = far === null ? Math.ceil(Math.min(count, matched + ahead) / blockTokens) : all;
+    assertEquals([map.firstBlock, map.blockCount + map.promised], [0, all]);
+    if (this.options.mode === "paged") assertEquals(map.blockCount, mapped);
+    assert(map.blockCount >= mapped && (map.reserve >= map.promised || this.options.mode === "paged"));
+    if (map.promised > 0) this.seen.promises++;
     if (matched > 0) this.seen.matches++;
     const tags = new Float64Array(limit);
     const sequence: Sequence = {
@@ -259,15 +269,33 @@ export class PagerModel {
     const end = Math.min(sequence.known, stride, sequence.written + 1 + this.#int(3 * blockTokens));
     while (!this.#call(() => this.pager.ensure(sequence.map, end, sequence.written))) {
       this.seen.failedEnsures++;
+      this.#checkPromise(sequence, end);
       const others = this.#open().filter((other) => !rows.some((row) => row.sequence === other));
       if (this.#chance(0.3) || others.length === 0) return;
       const victim = others[this.#int(others.length)]!;
+      if (this.#chance(0.5) && this.#forgo(victim)) continue;
       this.seen.preemptions++;
       this.#close(victim);
       if (victim === sequence) return;
     }
     if (this.#chance(0.04)) return this.#close(sequence); // cancelled in the middle of planning
     rows.push({ sequence, end });
+  }
+
+  #forgo({ map }: Sequence): boolean {
+    const { promised } = map;
+    const done = this.#call(() => this.pager.forgo(map));
+    assertEquals([done, map.promised], [promised > 0, Math.max(0, promised - 1)]);
+    if (done) this.seen.forgone++;
+    return done;
+  }
+
+  /** Blocks that were promised can be had, but for extents that do not fit, and copies. */
+  #checkPromise({ map, written }: Sequence, end: number): void {
+    const { blockTokens, mode } = this.options;
+    const more = Math.ceil(end / blockTokens) - map.blockCount;
+    const isPlain = mode === "paged" && written >= map.blockCount * blockTokens;
+    assert(!isPlain || more > map.promised, `${more} of ${map.promised} promised blocks could not be had`);
   }
 
   #giveUp({ map, slot, tags, written }: Sequence): boolean {

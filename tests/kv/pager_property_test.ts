@@ -89,6 +89,8 @@ for (const mode of ["kv-rm", "paged"] as const) {
       for (const [key, count] of Object.entries(model.seen)) seen[key] = (seen[key] ?? 0) + count;
     }
     for (const [key, count] of Object.entries(seen)) {
+      // With far history all that a prompt needs is mapped at once.
+      if (key === "promises" || key === "forgone") continue;
       assert(count > 20, `${key} happened only ${count} times`);
     }
   });

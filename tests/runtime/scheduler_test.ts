@@ -1,13 +1,13 @@
 import { assert, assertEquals } from "@std/assert";
+import fc from "fast-check";
 import { HEADER, SEGMENT } from "../../ffi/mod.ts";
 import { ChunkBudget } from "../../runtime/chunk_budget.ts";
 import { randomModel } from "../../runtime/model/folder.ts";
-import type { EngineOptions } from "../../runtime/options.ts";
 import { State } from "../../runtime/sequence.ts";
-import { Bench } from "../harness.ts";
+import { Bench, type BenchOptions } from "../harness.ts";
 
 /** The real loop and library; steps compute nothing, since who runs when is all that is asked here. */
-function bench(options: Omit<EngineOptions, "model">): Bench {
+function bench(options: BenchOptions): Bench {
   const tables = randomModel({
     hidden: 16,
     intermediate: 16,
@@ -133,6 +133,90 @@ Deno.test("Scheduler admits on the need of the whole prompt, not of its first ch
   assertEquals(together, 1);
   assertEquals(on.host.scheduler.preemptions, 0);
 });
+
+for (const kvMode of ["kv-rm", "paged"] as const) {
+  Deno.test(`Scheduler maps a prompt's blocks as it comes to them, in ${kvMode} mode`, () => {
+    using on = bench({ slots: 2, kvMode, kvMemory: blocks(64), maxContext: 1024, prefillChunk: 64 });
+    const { loop, pager } = on.host;
+    loop.submit(on.sequence(prompt(800), 1));
+    for (let step = 1; step <= 12; step++) {
+      loop.turn(1_000_000);
+      assertEquals([pager.stats.active, pager.stats.promised], [4 * step, 50 - 4 * step]);
+    }
+    on.drain();
+    assertEquals(pager.stats.promised, 0);
+  });
+
+  Deno.test(`Scheduler gives those who decode what a prompt has not come to yet, in ${kvMode} mode`, () => {
+    using on = bench({ slots: 3, kvMode, kvMemory: blocks(40), maxContext: 640, mixedChunk: 16 });
+    const { loop, pager, scheduler } = on.host;
+    const first = on.sequence(prompt(10), 54);
+    loop.submit(first);
+    while (first.generated < 2) loop.turn(1_000_000);
+    const long = on.sequence(prompt(600, 1), 2); // 38 blocks, and the first comes to need 4
+    const late = on.sequence(prompt(5, 2), 2);
+    loop.submit(long);
+    loop.submit(late);
+    let waited = 0;
+    while (first.state !== State.FINISHED) {
+      loop.turn(1_000_000);
+      if (long.map !== null && long.map.blockCount + long.map.promised < 38) {
+        waited++;
+        assertEquals(late.state, State.WAITING, "nobody is let in before a prompt that waits for blocks");
+      }
+    }
+    assert(waited > 0);
+    assertEquals(scheduler.preemptions, 0);
+    on.drain();
+    for (const sequence of [first, long, late]) {
+      assertEquals(on.sink.of(sequence.id).tokens.length, sequence.maxTokens);
+    }
+    pager.checkInvariants();
+  });
+
+  Deno.test(`Scheduler brings every sequence to its end in a pool for hardly one, in ${kvMode} mode`, () => {
+    const request = fc.record({
+      length: fc.integer({ min: 1, max: 200 }),
+      tokens: fc.integer({ min: 1, max: 120 }),
+      priority: fc.nat(2),
+    });
+    fc.assert(
+      fc.property(
+        fc.array(request, { minLength: 1, maxLength: 8 }),
+        fc.record({
+          slots: fc.integer({ min: 1, max: 4 }),
+          extra: fc.nat(10),
+          mixedChunk: fc.constantFrom(16, 48),
+          prefixCache: fc.boolean(),
+          pager: fc.record({
+            maxGroupsPerSlot: fc.integer({ min: 2, max: 4 }),
+            moveBudgetBlocks: fc.constantFrom(0, 1, 8),
+            reserveBlocks: fc.nat(4),
+          }),
+        }),
+        (requests, { extra, ...options }) => {
+          using on = bench({
+            ...options,
+            kvMode,
+            kvMemory: blocks(20 + extra),
+            maxContext: 320,
+            prefillChunk: 64,
+          });
+          const sequences = requests.map(({ length, tokens, priority }, i) =>
+            on.sequence(prompt(length, i & 1), tokens, { priority })
+          );
+          for (const sequence of sequences) on.host.loop.submit(sequence);
+          on.drain();
+          for (const sequence of sequences) {
+            assertEquals(on.sink.of(sequence.id).tokens.length, sequence.maxTokens);
+          }
+          on.host.pager.checkInvariants();
+        },
+      ),
+      { numRuns: 60 },
+    );
+  });
+}
 
 Deno.test("Scheduler preempts the last in the order when blocks run out, and all finish", () => {
   for (const kvMode of ["kv-rm", "paged"] as const) {
