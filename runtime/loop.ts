@@ -227,6 +227,7 @@ export class EngineLoop {
   /** Ends those that no token is left for. Their part in the step, a prompt's rows, is computed in vain. */
   #endStuck(): void {
     const { stuck } = this.#scheduler;
+    if (stuck.length === 0) return;
     for (let i = 0; i < stuck.length; i++) this.#end(stuck[i]!, Finish.STUCK);
     stuck.length = 0;
   }

@@ -201,7 +201,7 @@ Deno.test("EngineLoop runs a step ahead of the last token but for bad words of s
 });
 
 Deno.test("EngineLoop writes no mask for a sequence whose rules leave every token", () => {
-  const rules = new TokenRules(rulesOf({ minTokens: 3, badWords: ["there was a little"] })!);
+  const rules = new TokenRules(rulesOf({ minTokens: 3, ignoreEos: true, badWords: ["there was a little"] })!);
   using on = new Bench(model.tables, model.dtype, { slots: 1, maxContext: 64, noop: true });
   const sequence = on.sequence(prompt, 10);
   assert(rules.prepare(sequence, null));
