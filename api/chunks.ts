@@ -5,15 +5,12 @@
  * @module
  */
 
-import type { GenerateChunk, TokenLogprob } from "../runtime/types.ts";
+import type { GenerateChunk } from "../runtime/types.ts";
 import { finishReason } from "./batch.ts";
 import type { Identity } from "./identity.ts";
-import { chatLogprobs, CompletionLogprobWriter } from "./logprobs.ts";
+import { chatLogprobs, CompletionLogprobWriter, type PromptLogprob } from "./logprobs.ts";
 import { event } from "./sse.ts";
 import type { UsageBody } from "./usage.ts";
-
-/** A token of a prompt: the first has no probability. */
-export type PromptLogprob = TokenLogprob | { bytes: Uint8Array; logprob: null };
 
 /** Turns one choice's chunks into events. */
 export interface ChunkWriter {
@@ -53,10 +50,13 @@ export class ChatChunkWriter implements ChunkWriter {
   #head: string;
   #tail: string;
   #plain: string;
+  #namesIds: boolean;
   #opened = false;
 
-  constructor(identity: Identity, index: number, includeUsage: boolean) {
+  /** `namesIds`: see {@link chatLogprobs}. */
+  constructor(identity: Identity, index: number, includeUsage: boolean, namesIds = false) {
     this.#head = head(identity, index, "delta");
+    this.#namesIds = namesIds;
     this.#tail = eventTail(includeUsage);
     this.#plain = `},"logprobs":null,"finish_reason":null${this.#tail}`;
   }
@@ -70,7 +70,7 @@ export class ChatChunkWriter implements ChunkWriter {
     const delta = text === "" ? "{}" : `{"content":${JSON.stringify(text)}}`;
     const probabilities = logprobs === undefined
       ? "null"
-      : JSON.stringify({ content: chatLogprobs(logprobs), refusal: null });
+      : JSON.stringify({ content: chatLogprobs(logprobs, this.#namesIds), refusal: null });
     return `${first}${this.#head}${delta},"logprobs":${probabilities}${finish(chunk)}${this.#tail}`;
   }
 
@@ -85,10 +85,12 @@ export class CompletionChunkWriter implements ChunkWriter {
   #head: string;
   #tail: string;
   #plain: string;
-  #logprobs = new CompletionLogprobWriter();
+  #logprobs: CompletionLogprobWriter;
 
-  constructor(identity: Identity, index: number, includeUsage: boolean) {
+  /** `namesIds`: see {@link CompletionLogprobWriter}. */
+  constructor(identity: Identity, index: number, includeUsage: boolean, namesIds = false) {
     this.#head = head(identity, index, "text");
+    this.#logprobs = new CompletionLogprobWriter(namesIds);
     this.#tail = eventTail(includeUsage);
     this.#plain = `,"logprobs":null,"finish_reason":null${this.#tail}`;
   }

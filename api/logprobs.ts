@@ -9,6 +9,17 @@ import type { TokenLogprob } from "../runtime/types.ts";
 /** What stands for minus infinity, which JSON cannot say. */
 const LEAST = -9999;
 
+/** A token of a prompt: the first has no probability. */
+export type PromptLogprob = TokenLogprob | { token: number; bytes: Uint8Array; logprob: null };
+
+/** vLLM's entry for one token, or a rival of it, among `prompt_logprobs`. */
+export interface RankedLogprob {
+  logprob: number;
+  /** 1 for the most probable; null beyond the 20th. */
+  rank: number | null;
+  decoded_token: string;
+}
+
 /** The chat dialect's entry for one token. */
 export interface ChatLogprob {
   token: string;
@@ -27,25 +38,65 @@ export interface CompletionLogprobs {
   text_offset: number[];
 }
 
-/** The chat dialect's entries for tokens. */
-export function chatLogprobs(tokens: readonly TokenLogprob[]): ChatLogprob[] {
-  return tokens.map((entry) => ({ ...chatToken(entry), top_logprobs: entry.top.map(chatToken) }));
+/** The chat dialect's entries for tokens. `namesIds`: each token is named by its id, as `token_id:5`. */
+export function chatLogprobs(tokens: readonly TokenLogprob[], namesIds = false): ChatLogprob[] {
+  const named = ({ token, bytes, logprob }: NamedToken & { logprob: number }) => ({
+    token: tokenName({ token, bytes }, namesIds),
+    logprob: finite(logprob),
+    bytes: Array.from(bytes),
+  });
+  return tokens.map((entry) => ({ ...named(entry), top_logprobs: entry.top.map(named) }));
 }
 
-function chatToken({ bytes, logprob }: { bytes: Uint8Array; logprob: number }) {
-  return { token: tokenText(bytes), logprob: finite(logprob), bytes: Array.from(bytes) };
+/**
+ * `prompt_logprobs` as vLLM has them: by token id, the token's own and those of its `count` best rivals; null for the
+ * first, and for all where none were asked for.
+ */
+export function promptLogprobs(
+  tokens: readonly (TokenLogprob | null)[] | null,
+  count: number,
+): (Record<string, RankedLogprob> | null)[] | null {
+  return tokens?.map((entry) => entry && rankedLogprobs(entry, count)) ?? null;
+}
+
+function rankedLogprobs(
+  { rank = null, top, ...own }: TokenLogprob,
+  count: number,
+): Record<string, RankedLogprob> {
+  const ranked = ({ bytes, logprob }: { bytes: Uint8Array; logprob: number }, rank: number | null) => ({
+    logprob: finite(logprob),
+    rank,
+    decoded_token: tokenText(bytes),
+  });
+  const best = top.slice(0, count).map((rival, i) => [rival.token, ranked(rival, i + 1)] as const);
+  return { [own.token]: ranked(own, rank), ...Object.fromEntries(best) };
+}
+
+interface NamedToken {
+  token: number;
+  bytes: Uint8Array;
+}
+
+function tokenName({ token, bytes }: NamedToken, byId: boolean): string {
+  return byId ? `token_id:${token}` : tokenText(bytes);
 }
 
 /** Writes a choice's tokens in the completions dialect and counts where each one starts. */
 export class CompletionLogprobWriter {
   /** Code points whose first byte has been seen. */
   #characters = 0;
+  readonly #namesIds: boolean;
+
+  /** `namesIds`: each token is named by its id, as `token_id:5`. */
+  constructor(namesIds = false) {
+    this.#namesIds = namesIds;
+  }
 
   /** Entries for the tokens that follow those of the last call. */
-  write(tokens: readonly (TokenLogprob | { bytes: Uint8Array; logprob: null })[]): CompletionLogprobs {
+  write(tokens: readonly PromptLogprob[]): CompletionLogprobs {
     const out: CompletionLogprobs = { tokens: [], token_logprobs: [], top_logprobs: [], text_offset: [] };
     for (const entry of tokens) {
-      const text = tokenText(entry.bytes);
+      const text = tokenName(entry, this.#namesIds);
       out.tokens.push(text);
       out.text_offset.push(this.#advance(entry.bytes));
       if (entry.logprob === null) {
@@ -53,7 +104,9 @@ export class CompletionLogprobWriter {
         out.top_logprobs.push(null);
         continue;
       }
-      const best = entry.top.map(({ bytes, logprob }) => [tokenText(bytes), finite(logprob)] as const);
+      const best = entry.top.map((rival) =>
+        [tokenName(rival, this.#namesIds), finite(rival.logprob)] as const
+      );
       // As OpenAI does, the chosen token is always among its rivals.
       out.token_logprobs.push(finite(entry.logprob));
       out.top_logprobs.push({ ...Object.fromEntries(best), [text]: finite(entry.logprob) });

@@ -8,8 +8,10 @@ import { InvalidRequestError } from "../runtime/errors.ts";
 import type { ChatMessage, Engine, GenerateRequest, ModelInfo, SamplingParams } from "../runtime/types.ts";
 import type { Conversation, PreparedTurn } from "./conversation.ts";
 import { ApiError } from "./errors.ts";
+import type { ExtraFields } from "./extra_fields.ts";
 import type { ChatBody, Message } from "./schemas/chat.ts";
 import type { CompletionBody, Prompt } from "./schemas/completions.ts";
+import type { RuleBody } from "./schemas/rules.ts";
 import type { SamplingBody } from "./schemas/sampling.ts";
 import { constraintOf } from "./schemas/structured.ts";
 import { toolsOf } from "./schemas/tools.ts";
@@ -23,7 +25,8 @@ export function completionRequests(body: CompletionBody, signal: AbortSignal): G
     ...commonFields(body, signal),
     maxTokens: body.max_tokens ?? DEFAULT_COMPLETION_TOKENS,
     logprobs: body.logprobs,
-    promptLogprobs: body.echo ? body.logprobs : undefined,
+    ...ruleFieldsOf(body),
+    ...promptLogprobsOf(body, body.echo ? body.logprobs : null),
     ...constraintOf(body),
   });
   return promptsOf(body.prompt).map((prompt) => ({ ...common, prompt }));
@@ -57,12 +60,30 @@ export function chatRequest(
   const stop = [...common.stop ?? [], ...prepared.stop ?? []];
   return present({
     ...common,
+    ...ruleFieldsOf(body),
+    ...promptLogprobsOf(body),
     ...prepared,
     prompt: lastTokens(prepared.prompt, body.truncate_prompt_tokens),
     stop: stop.length > 0 ? stop : undefined,
     maxTokens: body.max_completion_tokens ?? body.max_tokens,
     logprobs: body.logprobs ? body.top_logprobs ?? 0 : undefined,
   });
+}
+
+/** What a stream's events have beside their own fields. */
+export function extraFields(
+  body: RuleBody & { return_token_ids?: boolean | null | undefined },
+  prompt: ExtraFields["prompt"],
+): { extra?: ExtraFields } {
+  const tokenIds = body.return_token_ids ?? false;
+  const { prompt_logprobs: promptLogprobs } = body;
+  if (typeof promptLogprobs === "number") return { extra: { prompt, tokenIds, promptLogprobs } };
+  return tokenIds ? { extra: { prompt, tokenIds } } : {};
+}
+
+/** Whether log probabilities name tokens by their ids. */
+export function namesIds(body: RuleBody): boolean {
+  return body.return_tokens_as_token_ids ?? false;
 }
 
 /** The fields of a chat's body that make its prompt. */
@@ -131,6 +152,21 @@ export function commonFields(body: Partial<SamplingBody>, signal: AbortSignal) {
     priority: body.priority,
     signal,
   };
+}
+
+/** What may be sampled, as the engine knows it. */
+function ruleFieldsOf(body: RuleBody) {
+  return {
+    minTokens: body.min_tokens,
+    allowedTokenIds: body.allowed_token_ids,
+    badWords: body.bad_words,
+  };
+}
+
+/** How many rivals of the prompt's tokens are wanted, by an echo or for themselves. */
+function promptLogprobsOf({ prompt_logprobs: count }: RuleBody, echoed: number | null | undefined = null) {
+  if (typeof count !== "number") return { promptLogprobs: echoed };
+  return { promptLogprobs: Math.max(count, echoed ?? 0), promptRanks: true };
 }
 
 function sampling(body: Partial<SamplingBody>): SamplingParams {

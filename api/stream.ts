@@ -10,10 +10,10 @@ import { cancelAll } from "./batch.ts";
 import { type ChunkWriter, usageEvent } from "./chunks.ts";
 import type { ApiEnv } from "./context.ts";
 import { type ApiError, toApiError } from "./errors.ts";
+import { type ExtraFields, ExtraFieldsWriter, promptFields } from "./extra_fields.ts";
 import type { Identity } from "./identity.ts";
 import type { Logger } from "./log.ts";
 import { DONE, event, EventStream } from "./sse.ts";
-import { TokenIdsWriter } from "./token_ids.ts";
 import { usageBody } from "./usage.ts";
 
 /** Headers of an event stream: nothing between server and client may hold back or rewrite it. */
@@ -30,8 +30,8 @@ export interface StreamParts<W extends ChunkWriter> {
   generations: readonly Generation[];
   n: number;
   includeUsage: boolean;
-  /** Where the events tell the prompt's token ids, and each choice's; absent: nowhere. */
-  promptTokenIds?: "choice" | "event";
+  /** What the events have beside the writer's; absent: nothing. */
+  extra?: ExtraFields;
   /** The writer of choice p * n + i. */
   writer: (index: number) => W;
   /** Events that precede a choice's first chunk. */
@@ -85,22 +85,16 @@ async function pump<W extends ChunkWriter>(
   prompt: number,
   stream: EventStream,
 ): Promise<void> {
-  const { n, writer, opening, promptTokenIds, includeUsage } = parts;
-  const ids = promptTokenIds &&
-    Array.from(
-      { length: n },
-      () =>
-        new TokenIdsWriter(generation.promptTokenIds, {
-          inChoice: promptTokenIds === "choice",
-          includeUsage,
-        }),
-    );
+  const { n, writer, opening, extra, includeUsage } = parts;
   const writers = Array.from({ length: n }, (_, i) => writer(prompt * n + i));
   if (opening !== undefined) stream.write(await opening(generation, prompt, writers));
+  const aboutPrompt = extra && await promptFields(generation, extra);
+  const extras = aboutPrompt &&
+    Array.from({ length: n }, () => new ExtraFieldsWriter(aboutPrompt, extra, includeUsage));
   for await (const chunk of generation) {
     if (stream.closed) return;
     const events = writers[chunk.index]!.write(chunk);
-    stream.write(ids?.[chunk.index]?.add(events, chunk) ?? events);
+    stream.write(extras?.[chunk.index]?.add(events, chunk) ?? events);
     if (stream.full) await stream.drained();
   }
 }

@@ -18,18 +18,20 @@ export class TurnChunkWriter implements ChunkWriter {
   readonly #tail: string;
   readonly #parser: TurnParser;
   readonly #reasoning: boolean;
+  readonly #namesIds: boolean;
   #opened = false;
 
-  /** `reasoning`: whether thoughts are shown. */
+  /** `reasoning`: whether thoughts are shown. `namesIds`: see {@link chatLogprobs}. */
   constructor(
     identity: Identity,
     index: number,
     includeUsage: boolean,
-    { parser, reasoning }: { parser: TurnParser; reasoning: boolean },
+    { parser, reasoning, namesIds }: { parser: TurnParser; reasoning: boolean; namesIds: boolean },
   ) {
     [this.#head, this.#tail] = deltaParts(identity, index, includeUsage);
     this.#parser = parser;
     this.#reasoning = reasoning;
+    this.#namesIds = namesIds;
   }
 
   write(chunk: GenerateChunk): string {
@@ -41,7 +43,7 @@ export class TurnChunkWriter implements ChunkWriter {
     if (chunk.logprobs !== undefined && deltas.length === 0) deltas.push({});
     const logprobs = chunk.logprobs === undefined
       ? "null"
-      : JSON.stringify({ content: chatLogprobs(chunk.logprobs), refusal: null });
+      : JSON.stringify({ content: chatLogprobs(chunk.logprobs, this.#namesIds), refusal: null });
     // The tokens' probabilities go with the last piece that the tokens made known.
     const out = deltas.map((value, i) =>
       this.#event(value, i === deltas.length - 1 ? logprobs : "null", `"finish_reason":null`)

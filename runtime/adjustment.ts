@@ -17,13 +17,14 @@ export interface AdjustmentOptions {
   biasValues: Float32Array;
 }
 
-/** Options that change no logit. */
+/** Options that change no logit, and rule no token out. */
 export const UNADJUSTED = {
   presencePenalty: 0,
   frequencyPenalty: 0,
   repetitionPenalty: 1,
   biasTokens: new Int32Array(0),
   biasValues: new Float32Array(0),
+  rules: null,
 } as const;
 
 /**

@@ -244,8 +244,13 @@ export class Descriptor {
     u32[at + SLOT.seed_hi] = sequence.seedHi;
     u32[at + SLOT.counter] = sequence.nextSample;
     u32[at + SLOT.logprobs] = sequence.logprobs;
-    if (sequence.grammar > 0) {
-      u32.set(this.#maskSource!.mask(sequence), this.#masks + this.#usedMasks * this.#maskWords);
+    const mask = sequence.rules !== null
+      ? sequence.rules.mask
+      : sequence.grammar > 0
+      ? this.#maskSource!.mask(sequence)
+      : null;
+    if (mask !== null) {
+      u32.set(mask, this.#masks + this.#usedMasks * this.#maskWords);
       u32[at + SLOT.mask] = ++this.#usedMasks;
     }
     if (sequence.adjustment === null) return;

@@ -13,6 +13,7 @@ import { grammarOf } from "./grammar/constraint.ts";
 import { GrammarService } from "./grammar/service.ts";
 import { loadVocabulary } from "./grammar/vocabulary.ts";
 import { type Choice, finishReasonOf } from "./generation.ts";
+import { Finish } from "./loop.ts";
 import { LiveMemory, LiveView } from "./live.ts";
 import { type LoadedModel, loadModel } from "./model/folder.ts";
 import { resolveModel } from "./model/hub.ts";
@@ -44,6 +45,7 @@ import type {
   TokenLogprob,
 } from "./types.ts";
 import { checkRequest } from "./request.ts";
+import { MOST_RULE_WORDS } from "./rule_check.ts";
 import type { WorkerMessage, WorkerStart } from "./worker.ts";
 
 /** Words of the ring of events: a second's worth of tokens for a slow main thread. */
@@ -201,7 +203,9 @@ class WorkerEngine implements Engine {
       tables: model.tables,
       sizes,
       libraryPath: library.path,
-      commands: Ring.allocate(Math.max(1 << 16, 2 * sizes.maxContext + 4096)),
+      commands: Ring.allocate(
+        Math.max(1 << 16, 2 * sizes.maxContext + Math.ceil(vocab / 32) + MOST_RULE_WORDS + 4096),
+      ),
       events: Ring.allocate(EVENT_RING_WORDS),
       control: new SharedArrayBuffer(Control.WORDS * 4),
       stats: new SharedArrayBuffer(Stat.COUNT * 8),
@@ -278,6 +282,8 @@ class WorkerEngine implements Engine {
       vocab: this.#loaded.tables.config.vocab,
       defaults: this.#loaded.defaults,
       eosTokenIds: this.#loaded.eosTokenIds,
+      masks: this.#grammars !== null,
+      encode: (text) => this.encode(text, { addSpecialTokens: false }),
     });
     if (plan.n > this.#maxQueue) {
       throw new InvalidRequestError(
@@ -295,6 +301,7 @@ class WorkerEngine implements Engine {
     }
     const generation = new EngineGeneration(prompt, {
       promptLogprobs: plan.base.promptLogprobs > 0,
+      rankedTops: request.promptRanks ? request.promptLogprobs ?? null : null,
       maxBacklog: this.#maxBacklog,
       onCancel: (cancelled, reason) => this.#cancel(cancelled, reason),
       onEnd: (ended) => this.#ended(ended),
@@ -310,6 +317,7 @@ class WorkerEngine implements Engine {
         detokenizer: tokenizer.detokenizer({ prompt, skipSpecialTokens: request.skipSpecialTokens ?? true }),
         stop: request.stop ?? [],
         stopTokens: plan.base.stopTokens,
+        ...(request.minTokens !== undefined && { minTokens: request.minTokens }),
       });
       this.#choices.set(id, choice);
       submissions.push({
@@ -523,13 +531,18 @@ class WorkerEngine implements Engine {
       }
       case Event.PROMPT_TOKEN: {
         const position = ring.take();
-        const logprob = this.#takeLogprob(choice?.generation.promptTokenIds[position] ?? 0, choice);
+        const { promptTokenIds, rankedTops = null } = choice?.generation ?? {};
+        const logprob = this.#takeLogprob(promptTokenIds?.[position] ?? 0, choice, rankedTops);
         if (choice && logprob) choice.generation.promptToken(position, logprob);
         break;
       }
       case Event.ENDED: {
         const finish = ring.take();
         if (!choice) break;
+        if (finish === Finish.STUCK) {
+          choice.generation.cancel(noTokenLeft());
+          break;
+        }
         this.#forget(choice);
         this.telemetry.requests.finished[finishReasonOf(finish)]++;
         choice.end(finish);
@@ -547,8 +560,15 @@ class WorkerEngine implements Engine {
     choice.lastToken = time;
   }
 
-  /** Takes log probability and alternatives; NaN says that none were asked for. */
-  #takeLogprob(token: number, choice: Choice | undefined): TokenLogprob | undefined {
+  /**
+   * Takes log probability and alternatives; NaN says that none were asked for. `ranked`: so many alternatives were,
+   * and the rank; null: no rank.
+   */
+  #takeLogprob(
+    token: number,
+    choice: Choice | undefined,
+    ranked: number | null = null,
+  ): TokenLogprob | undefined {
     const ring = this.#events;
     const logprob = ring.takeFloat();
     const count = ring.take();
@@ -558,11 +578,15 @@ class WorkerEngine implements Engine {
     }
     const tokenizer = this.#loaded.tokenizer;
     const top: TokenLogprob["top"][number][] = [];
+    let rank: number | null = null;
     for (let i = 0; i < count; i++) {
       const id = ring.take();
-      top.push({ token: id, bytes: tokenizer.tokenBytes(id), logprob: ring.takeFloat() });
+      const logprob = ring.takeFloat();
+      if (id === token) rank = i + 1;
+      if (i < (ranked ?? count)) top.push({ token: id, bytes: tokenizer.tokenBytes(id), logprob });
     }
-    return { token, bytes: tokenizer.tokenBytes(token), logprob, top };
+    const taken = { token, bytes: tokenizer.tokenBytes(token), logprob, top };
+    return ranked === null ? taken : { ...taken, rank };
   }
 
   #fail(error: EngineError): void {
@@ -644,4 +668,12 @@ class WorkerEngine implements Engine {
   [Symbol.asyncDispose](): Promise<void> {
     return this.close();
   }
+}
+
+function noTokenLeft(): InvalidRequestError {
+  return new InvalidRequestError(
+    "the answer cannot go on: allowed_token_ids, bad_words and the grammar together leave no token",
+    null,
+    "no_token_left",
+  );
 }

@@ -29,6 +29,8 @@ export interface ChoiceOptions {
   stop: readonly string[];
   /** Ids that end the choice and are not part of its text. */
   stopTokens: Int32Array;
+  /** Tokens within which no stop string ends the choice. Default 0. */
+  minTokens?: number;
 }
 
 /** One choice of a generation. */
@@ -39,6 +41,8 @@ export class Choice {
   readonly #detokenizer: Detokenizer;
   readonly #stops: StopMatcher | null;
   readonly #stopTokens: Int32Array;
+  readonly #minTokens: number;
+  #tokens = 0;
   finished = false;
   /** When its last token came; 0 before the first. */
   lastToken = 0;
@@ -50,6 +54,7 @@ export class Choice {
     this.#detokenizer = options.detokenizer;
     this.#stops = options.stop.length > 0 ? new StopMatcher(options.stop) : null;
     this.#stopTokens = options.stopTokens;
+    this.#minTokens = options.minTokens ?? 0;
   }
 
   /** Takes a token; returns true when a stop string has just ended the choice. */
@@ -58,7 +63,7 @@ export class Choice {
     let text = endsHere ? "" : this.#detokenizer.push(token);
     if (finish !== Finish.NONE) text += this.#detokenizer.finish();
     if (this.#stops) {
-      text = this.#stops.push(text);
+      text = this.#stops.push(text, ++this.#tokens > this.#minTokens);
       if (this.#stops.matched === null && finish !== Finish.NONE) text += this.#stops.finish();
     }
     const matched = this.#stops?.matched ?? null;
@@ -77,7 +82,7 @@ export class Choice {
     if (this.finished) return;
     this.finished = true;
     let text = this.#detokenizer.finish();
-    if (this.#stops) text = this.#stops.push(text) + this.#stops.finish();
+    if (this.#stops) text = this.#stops.push(text, this.#tokens > this.#minTokens) + this.#stops.finish();
     this.generation.push({
       index: this.index,
       text,
@@ -100,6 +105,8 @@ export class EngineGeneration implements Generation {
   readonly usage: Usage;
   readonly choices: Choice[] = [];
   readonly timing: GenerationTiming = newTiming();
+  /** Rivals of each of the prompt's tokens that were asked for, where there are more for the sake of ranks. */
+  readonly rankedTops: number | null;
   accepted: Promise<void> = Promise.resolve();
   readonly #onCancel: (generation: EngineGeneration, reason?: Error) => void;
   readonly #onEnd: (generation: EngineGeneration) => void;
@@ -120,6 +127,7 @@ export class EngineGeneration implements Generation {
     promptTokenIds: readonly number[],
     options: {
       promptLogprobs: boolean;
+      rankedTops?: number | null;
       maxBacklog: number;
       onCancel: (generation: EngineGeneration, reason?: Error) => void;
       onEnd: (generation: EngineGeneration) => void;
@@ -130,6 +138,7 @@ export class EngineGeneration implements Generation {
     this.#onCancel = options.onCancel;
     this.#onEnd = options.onEnd;
     this.#maxBacklog = options.maxBacklog;
+    this.rankedTops = options.rankedTops ?? null;
     if (options.promptLogprobs) {
       this.#scored = new Array<TokenLogprob | null>(promptTokenIds.length).fill(null);
       this.promptLogprobs = new Promise((resolve, reject) => {

@@ -16,8 +16,8 @@ import { type Scheduler, StepPlan } from "./scheduler.ts";
 import { type Sequence, State } from "./sequence.ts";
 import type { LoopMetrics } from "./telemetry/loop_metrics.ts";
 
-/** Why a sequence ended; travels over the ring as a number. */
-export const Finish = { NONE: 0, STOP: 1, LENGTH: 2, CANCELLED: 3 } as const;
+/** Why a sequence ended (STUCK: no token was left that it may sample); travels over the ring as a number. */
+export const Finish = { NONE: 0, STOP: 1, LENGTH: 2, CANCELLED: 3, STUCK: 4 } as const;
 
 /** Log probabilities as they lie in a result: `count` records of kvrm_top from word `at` on. */
 export interface Tops {
@@ -207,7 +207,10 @@ export class EngineLoop {
     const step = this.#committed + 1;
     const plan = this.#plans[step % this.#inFlight]!;
     this.#scheduler.plan(plan, step, this.#onAdmit);
-    if (plan.empty) return false;
+    if (plan.empty) {
+      this.#endStuck();
+      return false;
+    }
     this.#pager.planMoves(this.#scheduler.maps, step);
     this.#descriptor.fill(plan, this.#pager);
     const planned = performance.now();
@@ -217,7 +220,16 @@ export class EngineLoop {
     this.#live?.committed(plan, this.stats.lastPlanMs, this.#descriptor);
     this.#committed = step;
     this.#advance(plan);
+    this.#endStuck();
     return true;
+  }
+
+  /** Ends those that no token is left for. Their part in the step, a prompt's rows, is computed in vain. */
+  #endStuck(): void {
+    const { stuck } = this.#scheduler;
+    if (stuck.length === 0) return;
+    for (let i = 0; i < stuck.length; i++) this.#end(stuck[i]!, Finish.STUCK);
+    stuck.length = 0;
   }
 
   #measure(plan: StepPlan, planned: number): void {
@@ -274,7 +286,7 @@ export class EngineLoop {
     for (let i = 0; i < plan.segmentCount; i++) {
       const sequence = plan.sequences[plan.segmentSlots[i]!]!;
       const end = plan.segmentPositions[i]! + plan.segmentCounts[i]!;
-      if (sequence.maxTokens === 0 && end === sequence.length) this.#end(sequence);
+      if (sequence.maxTokens === 0 && end === sequence.length) this.#end(sequence, Finish.LENGTH);
     }
   }
 
@@ -332,11 +344,11 @@ export class EngineLoop {
     }
   }
 
-  /** Ends a sequence that wanted no token. */
-  #end(sequence: Sequence): void {
+  /** Ends a sequence that wants no token, or can have none. */
+  #end(sequence: Sequence, finish: number): void {
     if (sequence.state === State.FINISHED) return;
     this.#scheduler.finish(sequence, this.#committed);
-    this.#sink.ended(sequence, Finish.LENGTH);
+    this.#sink.ended(sequence, finish);
   }
 
   /** Makes what is known and written findable for other prompts. */

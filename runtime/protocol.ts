@@ -6,6 +6,7 @@
  */
 import type { LoopSink, Tops } from "./loop.ts";
 import type { Ring } from "./ring.ts";
+import type { RuleOptions } from "./rules.ts";
 import { Sequence, type SequenceOptions } from "./sequence.ts";
 import { now } from "./telemetry/request_metrics.ts";
 
@@ -39,12 +40,20 @@ export interface Submission extends Omit<SequenceOptions, "parent"> {
   parent: number;
 }
 
-const SUBMIT_WORDS = 20;
+const SUBMIT_WORDS = 21;
+/** Before the arrays of rules: vocabulary, tokens at least, and the arrays' lengths. */
+const RULE_WORDS = 6;
 
 /** Words that a submission takes on the ring. */
 export function submitWords(submission: Submission): number {
-  const { stopTokens, biasTokens, prompt } = submission;
-  return SUBMIT_WORDS + stopTokens.length + 2 * biasTokens.length + prompt.length;
+  const { stopTokens, biasTokens, prompt, rules } = submission;
+  return SUBMIT_WORDS + stopTokens.length + 2 * biasTokens.length + prompt.length + ruleWords(rules);
+}
+
+function ruleWords(rules: RuleOptions | null): number {
+  if (rules === null) return 0;
+  const { allowed, endTokens, badTokens, badLengths } = rules;
+  return RULE_WORDS + allowed.length + endTokens.length + badTokens.length + badLengths.length;
 }
 
 /** Puts a submission; the caller has checked the room and publishes. */
@@ -69,10 +78,33 @@ export function putSubmit(ring: Ring, submission: Submission): void {
   ring.put(submission.priority);
   ring.put(submission.parent);
   ring.put(submission.grammar);
+  ring.put(submission.rules === null ? 0 : 1);
   for (const token of submission.stopTokens) ring.put(token);
   for (const token of submission.biasTokens) ring.put(token);
   for (const bias of submission.biasValues) ring.putFloat(bias);
   for (const token of submission.prompt) ring.put(token);
+  if (submission.rules !== null) putRules(ring, submission.rules);
+}
+
+function putRules(ring: Ring, rules: RuleOptions): void {
+  const arrays = [rules.allowed, rules.endTokens, rules.badTokens, rules.badLengths];
+  ring.put(rules.vocab);
+  ring.put(rules.minTokens);
+  for (const array of arrays) ring.put(array.length);
+  for (const array of arrays) for (let i = 0; i < array.length; i++) ring.put(array[i]!);
+}
+
+function takeRules(ring: Ring): RuleOptions {
+  const vocab = ring.take();
+  const minTokens = ring.take();
+  const allowed = new Uint32Array(ring.take());
+  const endTokens = new Int32Array(ring.take());
+  const badTokens = new Int32Array(ring.take());
+  const badLengths = new Int32Array(ring.take());
+  for (const array of [allowed, endTokens, badTokens, badLengths]) {
+    for (let i = 0; i < array.length; i++) array[i] = ring.take();
+  }
+  return { vocab, allowed, minTokens, endTokens, badTokens, badLengths };
 }
 
 /** Takes a submission whose tag was taken already. */
@@ -96,6 +128,7 @@ export function takeSubmit(ring: Ring, parentOf: (id: number) => Sequence | null
   const priority = ring.take();
   const parent = parentOf(ring.take());
   const grammar = ring.take();
+  const ruled = ring.take() === 1;
   const stopTokens = new Int32Array(stopCount);
   for (let i = 0; i < stopCount; i++) stopTokens[i] = ring.take();
   const biasTokens = new Int32Array(biasCount);
@@ -104,6 +137,7 @@ export function takeSubmit(ring: Ring, parentOf: (id: number) => Sequence | null
   for (let i = 0; i < biasCount; i++) biasValues[i] = ring.takeFloat();
   const prompt = new Int32Array(promptLength);
   for (let i = 0; i < promptLength; i++) prompt[i] = ring.take();
+  const rules = ruled ? takeRules(ring) : null;
   return new Sequence({
     id,
     prompt,
@@ -124,6 +158,7 @@ export function takeSubmit(ring: Ring, parentOf: (id: number) => Sequence | null
     priority,
     parent,
     grammar,
+    rules,
     stopTokens,
   });
 }

@@ -6,15 +6,14 @@
 import { KVRM } from "../ffi/mod.ts";
 import { InvalidRequestError } from "./errors.ts";
 import type { Submission } from "./protocol.ts";
+import { checkRules, type RuleLimits } from "./rule_check.ts";
 import type { GenerateRequest } from "./types.ts";
 
 /** What a request is held against. */
-export interface RequestLimits {
+export interface RequestLimits extends RuleLimits {
   maxContext: number;
-  vocab: number;
   /** From the model's generation_config. */
   defaults: { temperature?: number; topK?: number; topP?: number; minP?: number };
-  eosTokenIds: readonly number[];
 }
 
 /** A checked request: the part of its submissions that all choices share, and their seeds. */
@@ -25,7 +24,6 @@ export interface CheckedRequest {
 }
 
 const MAX_CHOICES = 128;
-const MAX_LOGPROBS = 20;
 
 /**
  * Checks `request`, whose prompt is encoded as `prompt`.
@@ -61,10 +59,11 @@ export function checkRequest(
     ),
     ...checkBias(sampling.logitBias ?? [], limits),
     logprobs: optionalCount("logprobs", request.logprobs),
-    promptLogprobs: optionalCount("prompt_logprobs", request.promptLogprobs),
+    promptLogprobs: promptLogprobs(request),
     priority: integer("priority", request.priority ?? 0, -(2 ** 31), 2 ** 31 - 1),
     stopTokens: Int32Array.from(stopTokens),
     grammar: 0,
+    rules: checkRules(request, maxTokens, limits),
   };
   return {
     n,
@@ -128,8 +127,14 @@ function checkLength(request: GenerateRequest, prompt: readonly number[], limits
   return Math.min(wanted, room);
 }
 
+/** A token's rank is its place among the best, so that ranks take as many of these as there can be. */
+function promptLogprobs({ promptLogprobs, promptRanks = false }: GenerateRequest): number {
+  const asked = optionalCount("prompt_logprobs", promptLogprobs);
+  return asked > 0 && promptRanks ? 1 + KVRM.MAX_TOP_LOGPROBS : asked;
+}
+
 function optionalCount(name: string, value: number | undefined): number {
-  return value === undefined ? 0 : 1 + integer(name, value, 0, MAX_LOGPROBS);
+  return value === undefined ? 0 : 1 + integer(name, value, 0, KVRM.MAX_TOP_LOGPROBS);
 }
 
 function integer(name: string, value: number, low: number, high: number): number {

@@ -117,6 +117,8 @@ export class Scheduler {
   readonly running: Sequence[] = [];
   /** The block map in each slot. [slots] */
   readonly maps: (BlockMap | null)[];
+  /** Found while planning: sequences whose rules leave no token. Whoever plans ends them. */
+  readonly stuck: Sequence[] = [];
   /** Sequences that lost their blocks to others and had to be computed again. */
   preemptions = 0;
   /** Hears of each of them. */
@@ -380,9 +382,15 @@ export class Scheduler {
     return true;
   }
 
-  /** Whether the sequence has no grammar, or its mask is there. Asking for it has it made. */
+  /** Whether the sequence needs no mask, or its mask is there. Asking for it has it made. */
   #maySample(sequence: Sequence): boolean {
-    return sequence.grammar === 0 || this.#masks!.ready(sequence);
+    if (sequence.grammar > 0 && !this.#masks!.ready(sequence)) return false;
+    const { rules } = sequence;
+    if (rules === null) return true;
+    if (rules.waits && sequence.pending > 0) return false;
+    if (rules.prepare(sequence, sequence.grammar > 0 ? this.#masks!.mask(sequence) : null)) return true;
+    this.stuck.push(sequence);
+    return false;
   }
 
   /** Lets the step send what it can of the sequence's edits; whether they are all in with it. */

@@ -5,6 +5,7 @@
  */
 import { Adjustment } from "./adjustment.ts";
 import type { BlockMap } from "./kv/mod.ts";
+import { type RuleOptions, TokenRules } from "./rules.ts";
 
 /** Where a sequence is in its life. */
 export const State = { WAITING: 0, RUNNING: 1, FINISHED: 2 } as const;
@@ -38,6 +39,8 @@ export interface SequenceOptions {
   stopTokens: Int32Array;
   /** Id of the grammar that its answer has to follow; 0: none. */
   grammar: number;
+  /** Which tokens may be sampled, beside that; null: all. */
+  rules: RuleOptions | null;
   priority: number;
   /** The first choice of the same request, whose prompt blocks this one shares. */
   parent: Sequence | null;
@@ -66,6 +69,8 @@ export class Sequence {
   readonly priority: number;
   /** What it wants of its slot's token state, or null when its logits stay as they are. */
   readonly adjustment: Adjustment | null;
+  /** Which tokens it may sample, beside its grammar's; null: all. */
+  readonly rules: TokenRules | null;
   parent: Sequence | null;
 
   state: number = State.WAITING;
@@ -109,6 +114,7 @@ export class Sequence {
     this.promptLogprobs = options.promptLogprobs;
     this.stopTokens = options.stopTokens;
     this.grammar = options.grammar;
+    this.rules = options.rules === null ? null : new TokenRules(options.rules);
     this.priority = options.priority;
     this.parent = options.parent;
   }

@@ -117,6 +117,19 @@ export interface GenerateRequest {
   ignoreEos?: boolean;
   /** Leave special tokens, such as markers of turns, out of the text. Default true. */
   skipSpecialTokens?: boolean;
+  /**
+   * Tokens of each choice, at most `maxTokens`, before which none that ends it can be sampled; a text of `stop` that
+   * ends within them does not end it. A choice that is whole by its `constraint` ends all the same. Default 0.
+   */
+  minTokens?: number;
+  /** The token ids that may be sampled, at least one. Default: all. */
+  allowedTokenIds?: readonly number[];
+  /**
+   * Texts that are kept out of the answer, at most 1,024: the last token of each cannot be sampled where the answer
+   * ends with the others. As the tokenizer writes them alone, and after a space; a text that comes about by other
+   * tokens is not one of them.
+   */
+  badWords?: readonly string[];
   /** What the answer's text has to be. Default: anything. */
   constraint?: Constraint;
   /** The caller's name of the field that `constraint` comes from, for errors. Default "constraint". */
@@ -127,6 +140,8 @@ export interface GenerateRequest {
   logprobs?: number;
   /** The same for the tokens of the prompt. */
   promptLogprobs?: number;
+  /** Say the rank of each of those, too. Default false. */
+  promptRanks?: boolean;
   /** Lower runs first; equal ones first come, first served. Default 0. */
   priority?: number;
   /** Ends the request; what was generated so far stays valid. */
@@ -141,6 +156,8 @@ export interface TokenLogprob {
   bytes: Uint8Array;
   /** Natural logarithm of its probability before temperature and filters. */
   logprob: number;
+  /** Of a prompt's token, where ranks were asked for: 1 for the most probable, null beyond the 20th. */
+  rank?: number | null;
   /** The most probable tokens, best first. */
   top: readonly { token: number; bytes: Uint8Array; logprob: number }[];
 }

@@ -70,10 +70,23 @@ const toolCall = z.object({
 /** With `return_token_ids`. */
 const tokenIds = z.array(count).optional();
 
+/** With `prompt_logprobs`. */
+const promptLogprobs = z.array(
+  z.record(
+    z.string(),
+    z.object({
+      logprob: z.number(),
+      rank: z.int().min(1).nullable().describe("null beyond the 20th"),
+      decoded_token: z.string(),
+    }),
+  ).nullable(),
+).optional().describe("by token id; null for the first token");
+
 /** The answer of a chat. */
 export const chatAnswer = z.object({
   ...envelope,
   prompt_token_ids: tokenIds,
+  prompt_logprobs: promptLogprobs,
   object: z.literal("chat.completion"),
   choices: z.array(z.object({
     index: count,
@@ -96,6 +109,7 @@ export const chatAnswer = z.object({
 export const chatChunk = z.object({
   ...envelope,
   prompt_token_ids: tokenIds,
+  prompt_logprobs: promptLogprobs,
   object: z.literal("chat.completion.chunk"),
   choices: z.array(z.object({
     index: count,
@@ -132,6 +146,7 @@ export const completionAnswer = z.object({
     stop_reason: stopReason.optional(),
     token_ids: tokenIds,
     prompt_token_ids: tokenIds,
+    prompt_logprobs: promptLogprobs,
   })),
   usage: usage.nullish(),
 });

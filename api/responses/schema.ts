@@ -114,6 +114,7 @@ export const responseBody = z.object({
   store: flag(),
   previous_response_id: z.string("the id of a stored response").nullish(),
   chat_template_kwargs: z.record(z.string(), z.unknown(), "an object").nullish(),
+  min_tokens: neutral(0),
   truncation: neutral("disabled"),
   background: neutral(false),
   conversation: neutral(),

@@ -12,8 +12,15 @@ import { ChatChunkWriter, type ChunkWriter } from "../chunks.ts";
 import type { ApiContext, ApiEnv } from "../context.ts";
 import { type PreparedTurn, prepareTurn } from "../conversation.ts";
 import { type Identity, newIdentity } from "../identity.ts";
-import { chatLogprobs } from "../logprobs.ts";
-import { chatRequest, conversationOf, requireChatTemplate, requireModel } from "../requests.ts";
+import { chatLogprobs, promptLogprobs } from "../logprobs.ts";
+import {
+  chatRequest,
+  conversationOf,
+  extraFields,
+  namesIds,
+  requireChatTemplate,
+  requireModel,
+} from "../requests.ts";
 import { type ChatBody, chatBody, checkChat } from "../schemas/chat.ts";
 import { validate } from "../schemas/validate.ts";
 import { withStopText } from "../stop_text.ts";
@@ -50,11 +57,15 @@ async function chat(context: ApiContext, c: Context<ApiEnv>): Promise<Response> 
     generations,
     n: body.n ?? 1,
     includeUsage,
-    ...(body.return_token_ids && { promptTokenIds: "event" as const }),
+    ...extraFields(body, "event"),
     writer: (index) =>
       newParser === null
-        ? new ChatChunkWriter(identity, index, includeUsage)
-        : new TurnChunkWriter(identity, index, includeUsage, { parser: newParser(), reasoning }),
+        ? new ChatChunkWriter(identity, index, includeUsage, namesIds(body))
+        : new TurnChunkWriter(identity, index, includeUsage, {
+          parser: newParser(),
+          reasoning,
+          namesIds: namesIds(body),
+        }),
   });
 }
 
@@ -72,6 +83,9 @@ async function chatCompletion(
   return {
     ...identity,
     ...(body.return_token_ids && { prompt_token_ids: generations[0]!.promptTokenIds }),
+    ...(typeof body.prompt_logprobs === "number" && {
+      prompt_logprobs: promptLogprobs(await generations[0]!.promptLogprobs, body.prompt_logprobs),
+    }),
     choices: choices.map((choice, index) => choiceBody(index, choice, turns[index]!, body)),
     usage: newParser === null
       ? usage
@@ -90,7 +104,9 @@ function choiceBody(index: number, choice: Choice, turn: Turn, body: ChatBody) {
       ...(turn.reasoning !== "" && body.include_reasoning !== false && { reasoning_content: turn.reasoning }),
       ...(called && { tool_calls: turn.calls.map(callBody) }),
     },
-    logprobs: body.logprobs ? { content: chatLogprobs(choice.logprobs), refusal: null } : null,
+    logprobs: body.logprobs
+      ? { content: chatLogprobs(choice.logprobs, namesIds(body)), refusal: null }
+      : null,
     finish_reason: turnFinishReason(choice.finishReason, called),
     stop_reason: called ? null : choice.stopReason,
     ...(body.return_token_ids && { token_ids: choice.tokenIds }),

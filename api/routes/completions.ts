@@ -8,11 +8,18 @@ import { type Context, Hono } from "hono";
 import type { Engine, Generation } from "../../runtime/types.ts";
 import { type Choice, collectAll, startAll } from "../batch.ts";
 import { readJson } from "../body.ts";
-import { CompletionChunkWriter, type PromptLogprob } from "../chunks.ts";
+import { CompletionChunkWriter } from "../chunks.ts";
 import type { ApiContext, ApiEnv } from "../context.ts";
 import { type Identity, newIdentity } from "../identity.ts";
-import { CompletionLogprobWriter } from "../logprobs.ts";
-import { completionRequests, promptsOf, requireModel, withExactPrompts } from "../requests.ts";
+import { CompletionLogprobWriter, type PromptLogprob, promptLogprobs } from "../logprobs.ts";
+import {
+  completionRequests,
+  extraFields,
+  namesIds,
+  promptsOf,
+  requireModel,
+  withExactPrompts,
+} from "../requests.ts";
 import { checkCompletion, type CompletionBody, completionBody, type Prompt } from "../schemas/completions.ts";
 import { validate } from "../schemas/validate.ts";
 import { withStopText } from "../stop_text.ts";
@@ -40,8 +47,8 @@ async function complete({ engine, log, maxBodyBytes }: ApiContext, c: Context<Ap
     generations,
     n: body.n ?? 1,
     includeUsage,
-    ...(body.return_token_ids && { promptTokenIds: "choice" as const }),
-    writer: (index) => new CompletionChunkWriter(identity, index, includeUsage),
+    ...extraFields(body, "choice"),
+    writer: (index) => new CompletionChunkWriter(identity, index, includeUsage, namesIds(body)),
     ...(body.echo && { opening: echoOpening(engine, body) }),
   });
 }
@@ -56,12 +63,17 @@ async function completion(
   const choices = await collectAll(generations, n);
   const prompts = promptsOf(body.prompt);
   const echoes = body.echo
-    ? await Promise.all(generations.map((generation, i) => echoOf(engine, prompts[i]!, generation)))
+    ? await Promise.all(generations.map((generation, i) => echoOf(engine, body, prompts[i]!, generation)))
     : [];
+  const { prompt_logprobs: rivals } = body;
+  const scored = typeof rivals === "number"
+    ? await Promise.all(generations.map(async (one) => promptLogprobs(await one.promptLogprobs, rivals)))
+    : null;
   return {
     ...identity,
     choices: choices.map((choice, index) => ({
-      ...choiceBody(index, choice, echoes[Math.floor(index / n)], typeof body.logprobs === "number"),
+      ...choiceBody(index, choice, echoes[Math.floor(index / n)], body),
+      ...(scored !== null && { prompt_logprobs: scored[Math.floor(index / n)]! }),
       ...(body.return_token_ids && {
         token_ids: choice.tokenIds,
         prompt_token_ids: generations[Math.floor(index / n)]!.promptTokenIds,
@@ -71,12 +83,12 @@ async function completion(
   };
 }
 
-function choiceBody(index: number, choice: Choice, echo: Echo | undefined, withLogprobs: boolean) {
+function choiceBody(index: number, choice: Choice, echo: Echo | undefined, body: CompletionBody) {
   return {
     index,
     text: (echo?.text ?? "") + choice.text,
-    logprobs: withLogprobs
-      ? new CompletionLogprobWriter().write([...echo?.logprobs ?? [], ...choice.logprobs])
+    logprobs: typeof body.logprobs === "number"
+      ? new CompletionLogprobWriter(namesIds(body)).write([...echo?.logprobs ?? [], ...choice.logprobs])
       : null,
     finish_reason: choice.finishReason,
     stop_reason: choice.stopReason,
@@ -89,15 +101,22 @@ interface Echo {
   logprobs: PromptLogprob[] | null;
 }
 
-async function echoOf(engine: Engine, prompt: Prompt, generation: Generation): Promise<Echo> {
-  const logprobs = await generation.promptLogprobs;
-  return {
-    text: typeof prompt === "string" ? prompt : engine.decode(prompt),
-    logprobs:
-      logprobs?.map((entry, i) =>
-        entry ?? { bytes: engine.tokenBytes(generation.promptTokenIds[i]!), logprob: null }
-      ) ?? null,
-  };
+async function echoOf(
+  engine: Engine,
+  { logprobs: rivals }: CompletionBody,
+  prompt: Prompt,
+  generation: Generation,
+): Promise<Echo> {
+  const text = typeof prompt === "string" ? prompt : engine.decode(prompt);
+  if (typeof rivals !== "number") return { text, logprobs: null };
+  const entries = await generation.promptLogprobs ?? [];
+  const logprobs = entries.map((entry, i) => {
+    // prompt_logprobs may have asked for more.
+    if (entry !== null) return { ...entry, top: entry.top.slice(0, rivals) };
+    const token = generation.promptTokenIds[i]!;
+    return { token, bytes: engine.tokenBytes(token), logprob: null };
+  });
+  return { text, logprobs };
 }
 
 function echoOpening(engine: Engine, body: CompletionBody) {
@@ -107,7 +126,7 @@ function echoOpening(engine: Engine, body: CompletionBody) {
     prompt: number,
     writers: readonly CompletionChunkWriter[],
   ): Promise<string> => {
-    const { text, logprobs } = await echoOf(engine, prompts[prompt]!, generation);
+    const { text, logprobs } = await echoOf(engine, body, prompts[prompt]!, generation);
     return writers.map((writer) => writer.echo(text, logprobs)).join("");
   };
 }

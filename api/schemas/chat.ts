@@ -8,6 +8,7 @@ import { z } from "zod";
 import { InvalidRequestError } from "../../runtime/errors.ts";
 import { unsupportedChatFields, unsupportedFields } from "./extras.ts";
 import { flag, integer, list, refused } from "./fields.ts";
+import { ruleFields } from "./rules.ts";
 import { checkStreamOptions, samplingFields, tokenCount } from "./sampling.ts";
 import { toolCall, toolChoiceField, toolsField, toolsOf } from "./tools.ts";
 
@@ -60,6 +61,7 @@ export const renderingFields = {
 /** The body of `POST /v1/chat/completions`. */
 export const chatBody = z.object({
   ...samplingFields,
+  ...ruleFields,
   messages: messagesField,
   max_tokens: tokenCount(1),
   max_completion_tokens: tokenCount(1),

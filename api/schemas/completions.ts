@@ -8,6 +8,7 @@ import { z } from "zod";
 import { InvalidRequestError } from "../../runtime/errors.ts";
 import { unsupportedFields } from "./extras.ts";
 import { flag, integer, refused } from "./fields.ts";
+import { ruleFields } from "./rules.ts";
 import { checkStreamOptions, samplingFields, tokenCount } from "./sampling.ts";
 
 /** Text, or the ids of its tokens. */
@@ -66,6 +67,7 @@ const prompt: z.ZodType<Prompt | readonly Prompt[]> = z.any().superRefine((value
 /** The body of `POST /v1/completions`. */
 export const completionBody = z.object({
   ...samplingFields,
+  ...ruleFields,
   prompt,
   max_tokens: tokenCount(0),
   logprobs: integer(0, 20, "an integer from 0 to 20"),

@@ -9,10 +9,6 @@ import { neutral } from "./fields.ts";
 
 /** Of vLLM and llama.cpp's server, for both kinds of completion. */
 export const unsupportedFields = {
-  prompt_logprobs: neutral(),
-  return_tokens_as_token_ids: neutral(false),
-  allowed_token_ids: neutral(),
-  bad_words: neutral([]),
   use_beam_search: neutral(false),
   length_penalty: neutral(1),
   logits_processors: neutral([]),

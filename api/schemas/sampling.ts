@@ -6,7 +6,7 @@
 
 import { z } from "zod";
 import { InvalidRequestError } from "../../runtime/errors.ts";
-import { flag, integer, list, neutral, number } from "./fields.ts";
+import { flag, integer, list, number } from "./fields.ts";
 import { structuredFields } from "./structured.ts";
 
 const stopWanted = "a text or an array of at most 16 texts, none of them empty";
@@ -88,7 +88,6 @@ export const samplingFields = {
   frequency_penalty: number(-2, 2, "a number from -2 to 2"),
   repetition_penalty: number(Number.MIN_VALUE, 10, "a number of more than 0 and at most 10"),
   logit_bias: logitBias(),
-  min_tokens: neutral(0),
   ...structuredFields,
 };
 

@@ -42,13 +42,16 @@ export class StopMatcher {
     return this.#matched;
   }
 
-  /** Text that is certain to be before any stop string. "" once a stop string was found. */
-  push(text: string): string {
+  /**
+   * Text that is certain to be before any stop string. "" once a stop string was found. `ends`: whether one that
+   * ends within this text is looked for; one that only begins here is, in any case.
+   */
+  push(text: string, ends = true): string {
     if (this.#matched !== null) return "";
     for (let i = 0; i < text.length; i++) {
       this.#state = this.#step(this.#state, text.charCodeAt(i));
       const stop = this.#stop[this.#state]!;
-      if (stop === null) continue;
+      if (stop === null || !ends) continue;
       this.#matched = stop;
       const all = this.#held + text.slice(0, i + 1);
       this.#held = "";

@@ -79,7 +79,7 @@ Deno.test("ChatChunkWriter.write() gives logprobs even where the text is undecid
 
 Deno.test("CompletionChunkWriter.echo() gives the prompt; later offsets go on from it", () => {
   const writer = new CompletionChunkWriter(identity, 1, false);
-  const first = { bytes: new TextEncoder().encode("ab"), logprob: null };
+  const first = { token: 2, bytes: new TextEncoder().encode("ab"), logprob: null };
   assertEquals(parse(writer.echo("abx", [first, logprob])), [{
     ...identity,
     choices: [{

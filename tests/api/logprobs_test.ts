@@ -1,6 +1,6 @@
 import { assertEquals } from "@std/assert";
 import fc from "fast-check";
-import { chatLogprobs, CompletionLogprobWriter, tokenText } from "../../api/logprobs.ts";
+import { chatLogprobs, CompletionLogprobWriter, promptLogprobs, tokenText } from "../../api/logprobs.ts";
 import type { TokenLogprob } from "../../runtime/types.ts";
 
 const encoder = new TextEncoder();
@@ -35,6 +35,35 @@ Deno.test("chatLogprobs() gives token, logprob, bytes and rivals", () => {
   }]);
 });
 
+Deno.test("chatLogprobs() and CompletionLogprobWriter name tokens by their ids where asked to", () => {
+  const tokens = [token("é", -1, [["a", -0.5]]), token("b")];
+  const [first] = chatLogprobs(tokens, true);
+  assertEquals([first!.token, first!.bytes], ["token_id:1", [0xc3, 0xa9]]);
+  assertEquals(first!.top_logprobs, [{ token: "token_id:2", logprob: -0.5, bytes: [0x61] }]);
+  assertEquals(new CompletionLogprobWriter(true).write(tokens), {
+    tokens: ["token_id:1", "token_id:1"],
+    token_logprobs: [-1, -0.5],
+    top_logprobs: [{ "token_id:2": -0.5, "token_id:1": -1 }, { "token_id:1": -0.5 }],
+    text_offset: [0, 1],
+  });
+});
+
+Deno.test("promptLogprobs() gives by id what vLLM gives, the token's own among its rivals or beside them", () => {
+  const rivals: [string, number][] = [["a", -0.5], ["b", -Infinity]];
+  const rare = { ...token("c", -3, rivals), token: 9, rank: null };
+  const best = { ...token("a", -0.5, rivals), token: 2, rank: 1 };
+  assertEquals(promptLogprobs(null, 1), null);
+  assertEquals(promptLogprobs([null, rare, best], 1), [
+    null,
+    {
+      "9": { logprob: -3, rank: null, decoded_token: "c" },
+      "2": { logprob: -0.5, rank: 1, decoded_token: "a" },
+    },
+    { "2": { logprob: -0.5, rank: 1, decoded_token: "a" } },
+  ]);
+  assertEquals(promptLogprobs([rare], 0), [{ "9": { logprob: -3, rank: null, decoded_token: "c" } }]);
+});
+
 Deno.test("CompletionLogprobWriter.write() has the chosen token among its rivals", () => {
   const written = new CompletionLogprobWriter().write([token("c", -3, [["a", -1], ["b", -2]]), token("d")]);
   assertEquals(written, {
@@ -47,7 +76,7 @@ Deno.test("CompletionLogprobWriter.write() has the chosen token among its rivals
 
 Deno.test("CompletionLogprobWriter.write() has null for the first token of a prompt", () => {
   const written = new CompletionLogprobWriter().write([
-    { bytes: encoder.encode("ab"), logprob: null },
+    { token: 1, bytes: encoder.encode("ab"), logprob: null },
     token("c"),
   ]);
   assertEquals(written.token_logprobs, [null, -0.5]);

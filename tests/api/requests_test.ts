@@ -14,7 +14,7 @@ import { chatBody } from "../../api/schemas/chat.ts";
 import { completionBody } from "../../api/schemas/completions.ts";
 import { validate } from "../../api/schemas/validate.ts";
 import { InvalidRequestError } from "../../runtime/errors.ts";
-import type { Engine, ModelInfo } from "../../runtime/types.ts";
+import type { Engine, GenerateRequest, ModelInfo } from "../../runtime/types.ts";
 
 const signal = new AbortController().signal;
 
@@ -104,6 +104,26 @@ Deno.test("completionRequests() asks for the prompt's log probabilities only to 
   assertEquals(completions({ prompt: "a", logprobs: 0 })[0]!.promptLogprobs, undefined);
   assertEquals(completions({ prompt: "a", echo: true })[0]!.promptLogprobs, undefined);
   assertEquals(completions({ prompt: "a", echo: true, logprobs: 0 })[0]!.promptLogprobs, 0);
+});
+
+Deno.test("completionRequests() and chatRequest() hand on the rules of the sampler", () => {
+  const rules = { min_tokens: 3, allowed_token_ids: [5, 6], bad_words: ["fox"] };
+  const wanted = { minTokens: 3, allowedTokenIds: [5, 6], badWords: ["fox"] };
+  for (const request of [completions({ prompt: "a", ...rules })[0]!, chat(rules)]) {
+    const { minTokens, allowedTokenIds, badWords } = request;
+    assertEquals({ minTokens, allowedTokenIds, badWords }, wanted);
+  }
+});
+
+Deno.test("completionRequests() and chatRequest() ask for prompt_logprobs with their ranks", () => {
+  const scores = ({ promptLogprobs, promptRanks }: GenerateRequest) => [promptLogprobs, promptRanks];
+  const ask = (fields: Record<string, unknown>) => scores(completions({ prompt: "a", ...fields })[0]!);
+  assertEquals(ask({ prompt_logprobs: 0 }), [0, true]);
+  assertEquals(ask({ prompt_logprobs: 2, logprobs: 5 }), [2, true]);
+  assertEquals(ask({ prompt_logprobs: 2, logprobs: 5, echo: true }), [5, true]);
+  assertEquals(ask({ logprobs: 5, echo: true }), [5, undefined]);
+  assertEquals(scores(chat({ prompt_logprobs: 4 })), [4, true]);
+  assertEquals(scores(chat({ logprobs: true })), [undefined, undefined]);
 });
 
 Deno.test("completionRequests() reads top_k -1 as all tokens and top_p 0 as the best one", () => {

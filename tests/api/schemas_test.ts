@@ -3,6 +3,7 @@ import fc from "fast-check";
 import { z } from "zod";
 import { chatBody, checkChat } from "../../api/schemas/chat.ts";
 import { checkCompletion, completionBody, promptFault } from "../../api/schemas/completions.ts";
+import { ruleFields } from "../../api/schemas/rules.ts";
 import { toolsOf } from "../../api/schemas/tools.ts";
 import type { FunctionTool } from "../../api/tools/formats.ts";
 import { describe, fieldName, validate } from "../../api/schemas/validate.ts";
@@ -50,6 +51,18 @@ const wrong: [fields: Record<string, unknown>, param: string, found: string, wan
   [{ logit_bias: { "-5": 1 } }, "logit_bias.-5", "1", "absent, because its name is no token id"],
   [{ logit_bias: { "5": 100.5 } }, "logit_bias.5", "100.5", "a number from -100 to 100"],
   [{ logit_bias: { "5": null } }, "logit_bias.5", "null", "a number from -100 to 100"],
+  [{ min_tokens: -1 }, "min_tokens", "-1", "an integer, 0 or more"],
+  [{ min_tokens: 1.5 }, "min_tokens", "1.5", "an integer, 0 or more"],
+  [{ allowed_token_ids: [] }, "allowed_token_ids", "an empty array", "an array of token ids"],
+  [{ allowed_token_ids: "5" }, "allowed_token_ids", '"5"', "an array of token ids"],
+  [{ allowed_token_ids: [5, -1] }, "allowed_token_ids[1]", "-1", "an array of token ids"],
+  [{ allowed_token_ids: [5, "a", "b"] }, "allowed_token_ids[1]", '"a"', "an array of token ids"],
+  [{ bad_words: "fox" }, "bad_words", '"fox"', "an array of at most 1024 texts"],
+  [{ bad_words: ["fox", ""] }, "bad_words[1]", '""', "none of them empty"],
+  [{ bad_words: Array(1025).fill("x") }, "bad_words", "an array of 1025", "at most 1024"],
+  [{ prompt_logprobs: -1 }, "prompt_logprobs", "-1", "an integer from 0 to 20"],
+  [{ prompt_logprobs: true }, "prompt_logprobs", "true", "an integer from 0 to 20"],
+  [{ return_tokens_as_token_ids: 1 }, "return_tokens_as_token_ids", "1", "true or false"],
   [{ stream: "yes" }, "stream", '"yes"', "true or false"],
   [{ stream: true, stream_options: { include_usage: 1 } }, "stream_options.include_usage", "1", "true or"],
   [{ stream_options: {} }, "stream_options", "an object", "absent unless stream is true"],
@@ -105,6 +118,30 @@ Deno.test("validate() takes penalties and biases up to their limits", () => {
   }
   const error = completionError({ logit_bias: { ...most, "1024": 0 } });
   assertEquals([error.param, error.code], ["logit_bias", "invalid_value"]);
+});
+
+Deno.test("validate() takes rules of the sampler up to their limits, in both kinds of completion", () => {
+  const rules = {
+    min_tokens: 7,
+    allowed_token_ids: Array.from({ length: 300_000 }, (_, i) => i),
+    bad_words: Array.from({ length: 1024 }, (_, i) => `w${i}`),
+    prompt_logprobs: 20,
+    return_tokens_as_token_ids: true,
+  };
+  const none = { min_tokens: 0, bad_words: [], prompt_logprobs: 0, return_tokens_as_token_ids: false };
+  for (const fields of [rules, none]) {
+    for (
+      const body of [
+        validate(chatBody, { messages: [user], ...fields }),
+        validate(completionBody, { prompt: "a", ...fields }),
+      ]
+    ) {
+      for (const [name, value] of Object.entries(fields)) {
+        assertEquals(body[name as keyof typeof body], value);
+      }
+    }
+  }
+  assertEquals(ruleFields.allowed_token_ids.safeParse([1, 2, 2 ** 53]).success, false);
 });
 
 const weather = { type: "function", function: { name: "weather" } };

@@ -4,10 +4,12 @@ import { allocateBoard } from "../../runtime/grammar/board.ts";
 import { grammarOf } from "../../runtime/grammar/constraint.ts";
 import { GrammarService } from "../../runtime/grammar/service.ts";
 import { loadVocabulary } from "../../runtime/grammar/vocabulary.ts";
+import { Finish } from "../../runtime/loop.ts";
 import { loadModelFolder } from "../../runtime/model/folder.ts";
 import type { EngineOptions } from "../../runtime/options.ts";
+import { checkRules } from "../../runtime/rule_check.ts";
 import type { SequenceOptions } from "../../runtime/sequence.ts";
-import type { Constraint, KvMode } from "../../runtime/types.ts";
+import type { Constraint, GenerateRequest, KvMode } from "../../runtime/types.ts";
 import { Bench, type Outcome } from "../harness.ts";
 
 const TINY = join(import.meta.dirname!, "../../models/tiny");
@@ -62,9 +64,20 @@ const CONSTRAINTS: readonly Constraint[] = [
   { type: "choice", choices: ["a brave dog", "a brave cat", "a bold fish"] },
 ];
 
-/** What is sampled how: half of them constrained. */
+const MOST = 90;
+
+const limits = {
+  vocab,
+  eosTokenIds: model.eosTokenIds,
+  masks: true,
+  encode: (text: string) => model.tokenizer.encode(text, { addSpecialTokens: false }),
+};
+
+/** What is sampled how: half of them constrained, and of the others and these some by rules, too. */
 function requests(grammars: readonly number[]): Partial<SequenceOptions>[] {
-  return Array.from({ length: 12 }, (_, i) => ({
+  const rules = checkRules({ minTokens: 12, badWords: ["a brave dog", ",", " small"] }, MOST, limits);
+  return Array.from({ length: 18 }, (_, i) => ({
+    rules: i >= 9 && i % 4 < 2 ? rules : null,
     temperature: i % 3 === 0 ? 0 : 1.2,
     seedLo: 100 + i,
     logprobs: 3,
@@ -73,8 +86,6 @@ function requests(grammars: readonly number[]): Partial<SequenceOptions>[] {
     ...(i % 4 === 3 && { frequencyPenalty: 0.5 }),
   }));
 }
-
-const MOST = 90;
 
 async function alone(): Promise<Outcome[]> {
   await using one = new Constrained({ slots: 1, prefixCache: false, inFlight: 1 });
@@ -146,4 +157,33 @@ Deno.test("EngineLoop.cancel() gives the slot of a constrained sequence to the n
     const { tokens } = one.bench.run(prompt, MOST, { grammar: choice!, stopTokens, seedLo: i });
     assert(/^a (brave (dog|cat)|bold fish)$/.test(model.tokenizer.decode(tokens)));
   }
+});
+
+Deno.test("EngineLoop keeps to rules within a grammar, and ends a text that is whole before min_tokens", async () => {
+  await using one = new Constrained({ slots: 2 });
+  const pattern = "[a-z]{3}";
+  const [choice, letters] = await one.prepare([
+    { type: "choice", choices: ["a brave dog", "a brave cat"] },
+    { type: "regex", pattern },
+  ]);
+  const stopTokens = Int32Array.from(model.eosTokenIds);
+  const say = (grammar: number, request: GenerateRequest, seedLo = 0) => {
+    const rules = checkRules(request, MOST, limits);
+    const { tokens, finish } = one.bench.run(prompt, MOST, {
+      grammar,
+      rules,
+      stopTokens,
+      seedLo,
+      temperature: 1,
+    });
+    return [model.tokenizer.decode(tokens), finish] as const;
+  };
+  for (let seed = 0; seed < 8; seed++) {
+    const badWords = ["d", "do", "dog"];
+    assertEquals(say(choice!, { badWords, minTokens: 50 }, seed), ["a brave cat", Finish.STOP]);
+    const allowedTokenIds = ["a", "b", "c", "ab", "bc"].flatMap(limits.encode);
+    const [text, finish] = say(letters!, { allowedTokenIds, minTokens: 9 }, seed);
+    assert(/^[abc]{3}$/.test(text) && finish === Finish.STOP, text);
+  }
+  assertEquals(say(letters!, { allowedTokenIds: limits.encode(" fox") }), ["", Finish.STUCK]);
 });

@@ -78,6 +78,15 @@ Deno.test("StopMatcher prefers the stop string that ends first, then the one tha
   assertEquals(run(["xab"], ["ab", "xab"]).matched, "xab");
 });
 
+Deno.test("StopMatcher passes over what ends where nothing is looked for, and finds what ends after it", () => {
+  const matcher = new StopMatcher(["ab", "bcd"]);
+  assertEquals(matcher.push("xab", false) + matcher.push("c", false), "xa");
+  assertEquals([matcher.matched, matcher.push("d!"), matcher.matched], [null, "", "bcd"]);
+  const whole = new StopMatcher(["ab"]);
+  assertEquals(whole.push("ab", false) + whole.push("ab"), "ab");
+  assertEquals(whole.matched, "ab");
+});
+
 Deno.test("StopMatcher emits nothing after a match and everything without stop strings", () => {
   const matcher = new StopMatcher(["."]);
   assertEquals([matcher.push("a.b"), matcher.push("c"), matcher.finish(), matcher.matched], [

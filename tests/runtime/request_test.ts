@@ -8,6 +8,8 @@ const limits: RequestLimits = {
   vocab: 500,
   defaults: { temperature: 0.6, topP: 0.9 },
   eosTokenIds: [2],
+  masks: true,
+  encode: (text) => [...text].map((letter) => letter.charCodeAt(0)),
 };
 
 function refuses(request: GenerateRequest, prompt: number[], message: string): void {
