@@ -71,35 +71,58 @@ void InterleaveRows(const uint8_t* const (&rows)[kGroupRows], uint32_t count, ui
 
 uint64_t PackedGroupBytes(uint32_t dtype, uint32_t cols) { return (kGroupRows * RowBytes(dtype, cols) + 63) / 64 * 64; }
 
-void PackGroups(const Weight& w, uint32_t begin, uint32_t end, uint8_t* packed) {
+void PackGroup(const Weight& w, uint32_t g, uint8_t* to) {
   const BlockParts parts = PartsOf(w.dtype);
   const uint32_t flip = w.dtype == KVRM_Q8_0 ? 0x80808080u : 0;
-  const uint64_t row_bytes = RowBytes(w.dtype, w.cols), group_bytes = PackedGroupBytes(w.dtype, w.cols);
+  const uint64_t row_bytes = RowBytes(w.dtype, w.cols);
   const uint32_t block_bytes = FormatOf(w.dtype).bytes, blocks = w.cols / FormatOf(w.dtype).numbers;
-  for (uint32_t g = begin; g < end; ++g) {
-    uint8_t* to = packed + g * group_bytes;
-    const uint32_t rows = std::min(kGroupRows, w.rows - g * kGroupRows);
-    if (rows < kGroupRows) std::memset(to, 0, group_bytes);
-    const uint8_t* from[kGroupRows];
-    for (uint32_t r = 0; r < kGroupRows; ++r) {
-      const uint32_t row = g * kGroupRows + std::min(r, rows - 1);
-      from[r] = static_cast<const uint8_t*>(w.data) + w.FileRow(row) * row_bytes;
-    }
-    uint8_t* d = to + uint64_t{blocks} * parts.dwords * 64;
-    for (uint32_t b = 0; b < blocks; ++b) {
-      const uint64_t block = uint64_t{b} * block_bytes;
-      for (uint32_t j = 0; j < parts.dwords; j += 4, to += 4 * 64) {
-        const uint64_t at = block + parts.first + 4 * j;
-        if (rows == kGroupRows) {
-          InterleaveFour(from, at, flip, to);
-        } else {
-          InterleaveRows(from, rows, at, flip, to);
-        }
+  const uint32_t rows = std::min(kGroupRows, w.rows - g * kGroupRows);
+  if (rows < kGroupRows) std::memset(to, 0, PackedGroupBytes(w.dtype, w.cols));
+  const uint8_t* from[kGroupRows];
+  for (uint32_t r = 0; r < kGroupRows; ++r) {
+    const uint32_t row = g * kGroupRows + std::min(r, rows - 1);
+    from[r] = static_cast<const uint8_t*>(w.data) + w.FileRow(row) * row_bytes;
+  }
+  uint8_t* d = to + uint64_t{blocks} * parts.dwords * 64;
+  for (uint32_t b = 0; b < blocks; ++b) {
+    const uint64_t block = uint64_t{b} * block_bytes;
+    for (uint32_t j = 0; j < parts.dwords; j += 4, to += 4 * 64) {
+      const uint64_t at = block + parts.first + 4 * j;
+      if (rows == kGroupRows) {
+        InterleaveFour(from, at, flip, to);
+      } else {
+        InterleaveRows(from, rows, at, flip, to);
       }
-      if (parts.d < 0) continue;
-      for (uint32_t r = 0; r < rows; ++r) std::memcpy(d + 2 * r, from[r] + block + parts.d, 2);
-      d += 2 * kGroupRows;
     }
+    if (parts.d < 0) continue;
+    for (uint32_t r = 0; r < rows; ++r) std::memcpy(d + 2 * r, from[r] + block + parts.d, 2);
+    d += 2 * kGroupRows;
+  }
+}
+
+void PackGroups(const Weight& w, uint32_t begin, uint32_t end, uint8_t* packed) {
+  const uint64_t group_bytes = PackedGroupBytes(w.dtype, w.cols);
+  for (uint32_t g = begin; g < end; ++g) PackGroup(w, g, packed + g * group_bytes);
+}
+
+void ProductFromFile(const QuantKernels& kernels, const Weight& file, const QuantProduct& p, uint8_t* scratch) {
+  for (uint32_t n = p.n_begin / kGroupRows * kGroupRows; n < p.n_end; n += kGroupRows) {
+    PackGroup(file, n / kGroupRows, scratch);
+    // As a matrix of this group alone.
+    QuantProduct part = p;
+    const uint32_t rows = std::min(kGroupRows, file.rows - n);
+    part.w = {scratch, file.dtype, rows, file.cols};
+    Weight bias;
+    if (p.bias) {
+      bias = *p.bias;
+      bias.data = static_cast<const uint8_t*>(bias.data) + size_t{n} * ElementBytes(bias.dtype);
+      bias.rows = rows;
+      part.bias = &bias;
+    }
+    part.out += n;
+    part.n_begin = std::max(p.n_begin, n) - n;
+    part.n_end = std::min(p.n_end - n, rows);
+    kernels.product(part);
   }
 }
 
