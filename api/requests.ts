@@ -12,6 +12,7 @@ import type { ExtraFields } from "./extra_fields.ts";
 import type { ChatBody, Message } from "./schemas/chat.ts";
 import type { CompletionBody, Prompt } from "./schemas/completions.ts";
 import type { RuleBody } from "./schemas/rules.ts";
+import type { SamplerBody } from "./schemas/samplers.ts";
 import type { SamplingBody } from "./schemas/sampling.ts";
 import { constraintOf } from "./schemas/structured.ts";
 import { toolsOf } from "./schemas/tools.ts";
@@ -141,7 +142,7 @@ export function requireChatTemplate(served: ModelInfo): void {
 }
 
 /** The fields of sampling, stopping and scheduling, as the engine knows them. */
-export function commonFields(body: Partial<SamplingBody>, signal: AbortSignal) {
+export function commonFields(body: Partial<SamplingBody & SamplerBody>, signal: AbortSignal) {
   return {
     sampling: sampling(body),
     stop: typeof body.stop === "string" ? [body.stop] : body.stop,
@@ -169,7 +170,7 @@ function promptLogprobsOf({ prompt_logprobs: count }: RuleBody, echoed: number |
   return { promptLogprobs: Math.max(count, echoed ?? 0), promptRanks: true };
 }
 
-function sampling(body: Partial<SamplingBody>): SamplingParams {
+function sampling(body: Partial<SamplingBody & SamplerBody>): SamplingParams {
   // OpenAI allows a nucleus of no mass at all, which can only mean the best token.
   const onlyBest = body.top_p === 0;
   return present({
@@ -177,6 +178,12 @@ function sampling(body: Partial<SamplingBody>): SamplingParams {
     topK: onlyBest ? 1 : body.top_k === -1 ? 0 : body.top_k,
     topP: onlyBest ? undefined : body.top_p,
     minP: body.min_p,
+    topNSigma: body.top_n_sigma,
+    typicalP: body.typical_p,
+    xtcProbability: body.xtc_probability,
+    xtcThreshold: body.xtc_threshold,
+    dynatempRange: body.dynatemp_range,
+    dynatempExponent: body.dynatemp_exponent,
     presencePenalty: body.presence_penalty,
     frequencyPenalty: body.frequency_penalty,
     repetitionPenalty: body.repetition_penalty,

@@ -17,7 +17,7 @@ export interface AdjustmentOptions {
   biasValues: Float32Array;
 }
 
-/** Options that change no logit, and rule no token out. */
+/** Options that change no logit, rule no token out, and shape no distribution. */
 export const UNADJUSTED = {
   presencePenalty: 0,
   frequencyPenalty: 0,
@@ -25,6 +25,7 @@ export const UNADJUSTED = {
   biasTokens: new Int32Array(0),
   biasValues: new Float32Array(0),
   rules: null,
+  samplers: null,
 } as const;
 
 /**

@@ -4,9 +4,11 @@
  * @module
  */
 import { KVRM } from "../ffi/mod.ts";
+import { integer, number } from "./checks.ts";
 import { InvalidRequestError } from "./errors.ts";
 import type { Submission } from "./protocol.ts";
 import { checkRules, type RuleLimits } from "./rule_check.ts";
+import { checkSamplers } from "./samplers.ts";
 import type { GenerateRequest } from "./types.ts";
 
 /** What a request is held against. */
@@ -57,6 +59,7 @@ export function checkRequest(
       1e-30,
       number("repetition_penalty", sampling.repetitionPenalty ?? 1, Number.MIN_VALUE, 10),
     ),
+    samplers: checkSamplers(sampling),
     ...checkBias(sampling.logitBias ?? [], limits),
     logprobs: optionalCount("logprobs", request.logprobs),
     promptLogprobs: promptLogprobs(request),
@@ -135,17 +138,6 @@ function promptLogprobs({ promptLogprobs, promptRanks = false }: GenerateRequest
 
 function optionalCount(name: string, value: number | undefined): number {
   return value === undefined ? 0 : 1 + integer(name, value, 0, KVRM.MAX_TOP_LOGPROBS);
-}
-
-function integer(name: string, value: number, low: number, high: number): number {
-  if (Number.isInteger(value) && value >= low && value <= high) return value;
-  throw new InvalidRequestError(`${name} is ${value}, wanted an integer from ${low} to ${high}`, name);
-}
-
-function number(name: string, value: number, low: number, high: number, param = name): number {
-  if (value >= low && value <= high) return value;
-  const from = low === Number.MIN_VALUE ? "more than 0" : `${low}`;
-  throw new InvalidRequestError(`${name} is ${value}, wanted a number from ${from} to ${high}`, param);
 }
 
 function randomSeed(): number {

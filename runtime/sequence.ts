@@ -6,6 +6,7 @@
 import { Adjustment } from "./adjustment.ts";
 import type { BlockMap } from "./kv/mod.ts";
 import { type RuleOptions, TokenRules } from "./rules.ts";
+import type { SamplerOptions } from "./samplers.ts";
 
 /** Where a sequence is in its life. */
 export const State = { WAITING: 0, RUNNING: 1, FINISHED: 2 } as const;
@@ -21,6 +22,8 @@ export interface SequenceOptions {
   topK: number;
   topP: number;
   minP: number;
+  /** llama.cpp's samplers; null: none. */
+  samplers: SamplerOptions | null;
   /** 0: off */
   presencePenalty: number;
   /** 0: off */
@@ -57,6 +60,7 @@ export class Sequence {
   readonly topK: number;
   readonly topP: number;
   readonly minP: number;
+  readonly samplers: SamplerOptions | null;
   readonly presencePenalty: number;
   readonly frequencyPenalty: number;
   readonly repetitionPenalty: number;
@@ -104,6 +108,7 @@ export class Sequence {
     this.topK = options.topK;
     this.topP = options.topP;
     this.minP = options.minP;
+    this.samplers = options.samplers;
     this.presencePenalty = options.presencePenalty;
     this.frequencyPenalty = options.frequencyPenalty;
     this.repetitionPenalty = options.repetitionPenalty;

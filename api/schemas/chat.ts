@@ -9,6 +9,7 @@ import { InvalidRequestError } from "../../runtime/errors.ts";
 import { unsupportedChatFields, unsupportedFields } from "./extras.ts";
 import { flag, integer, list, refused } from "./fields.ts";
 import { ruleFields } from "./rules.ts";
+import { samplerFields } from "./samplers.ts";
 import { checkStreamOptions, samplingFields, tokenCount } from "./sampling.ts";
 import { toolCall, toolChoiceField, toolsField, toolsOf } from "./tools.ts";
 
@@ -61,6 +62,7 @@ export const renderingFields = {
 /** The body of `POST /v1/chat/completions`. */
 export const chatBody = z.object({
   ...samplingFields,
+  ...samplerFields,
   ...ruleFields,
   messages: messagesField,
   max_tokens: tokenCount(1),

@@ -9,6 +9,7 @@ import { InvalidRequestError } from "../../runtime/errors.ts";
 import { unsupportedFields } from "./extras.ts";
 import { flag, integer, refused } from "./fields.ts";
 import { ruleFields } from "./rules.ts";
+import { samplerFields } from "./samplers.ts";
 import { checkStreamOptions, samplingFields, tokenCount } from "./sampling.ts";
 
 /** Text, or the ids of its tokens. */
@@ -67,6 +68,7 @@ const prompt: z.ZodType<Prompt | readonly Prompt[]> = z.any().superRefine((value
 /** The body of `POST /v1/completions`. */
 export const completionBody = z.object({
   ...samplingFields,
+  ...samplerFields,
   ...ruleFields,
   prompt,
   max_tokens: tokenCount(0),

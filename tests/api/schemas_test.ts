@@ -29,6 +29,12 @@ const wrong: [fields: Record<string, unknown>, param: string, found: string, wan
   [{ temperature: -1 }, "temperature", "-1", "a number from 0 to 100"],
   [{ top_p: 1.5 }, "top_p", "1.5", "a number from 0 to 1"],
   [{ min_p: true }, "min_p", "true", "a number from 0 to 1"],
+  [{ typical_p: 1.1 }, "typical_p", "1.1", "a number from 0 to 1"],
+  [{ top_n_sigma: -2 }, "top_n_sigma", "-2", "a number from -1 to 1000"],
+  [{ xtc_probability: -0.1 }, "xtc_probability", "-0.1", "a number from 0 to 1"],
+  [{ xtc_threshold: "0.1" }, "xtc_threshold", '"0.1"', "a number from 0 to 1"],
+  [{ dynatemp_range: -1 }, "dynatemp_range", "-1", "a number from 0 to 100"],
+  [{ dynatemp_exponent: 101 }, "dynatemp_exponent", "101", "a number from 0 to 100"],
   [{ top_k: 2.5 }, "top_k", "2.5", "an integer"],
   [{ seed: -1 }, "seed", "-1", "an integer from 0 to 9007199254740991"],
   [{ seed: 2 ** 53 }, "seed", "9007199254740992", "an integer from 0 to 9007199254740991"],
@@ -85,7 +91,7 @@ for (const [fields, param, found, wanted] of wrong) {
 
 const unsupported: [field: string, value: unknown, neutral: readonly unknown[]][] = [
   ["use_beam_search", true, [false, null]],
-  ["typical_p", 0.9, [1, null]],
+  ["mirostat", 2, [0, null]],
 ];
 
 for (const [field, value, neutral] of unsupported) {

@@ -1,7 +1,7 @@
 import { assertEquals, assertThrows } from "@std/assert";
 import { InvalidRequestError } from "../../runtime/errors.ts";
 import { checkRequest, type RequestLimits } from "../../runtime/request.ts";
-import type { GenerateRequest } from "../../runtime/types.ts";
+import type { GenerateRequest, SamplingParams } from "../../runtime/types.ts";
 
 const limits: RequestLimits = {
   maxContext: 100,
@@ -43,6 +43,19 @@ Deno.test("checkRequest() names field, value found and value wanted", () => {
   refuses({ sampling: { temperature: -1 } }, [1], "temperature is -1, wanted a number from 0 to 100");
   refuses({ sampling: { topP: 0 } }, [1], "top_p is 0, wanted a number from more than 0 to 1");
   refuses({ sampling: { minP: NaN } }, [1], "min_p is NaN, wanted a number from 0 to 1");
+  refuses({ sampling: { typicalP: 2 } }, [1], "typical_p is 2, wanted a number from 0 to 1");
+  refuses({ sampling: { topNSigma: NaN } }, [1], "top_n_sigma is NaN, wanted a number from -1 to 1000");
+  refuses(
+    { sampling: { xtcProbability: 1.5 } },
+    [1],
+    "xtc_probability is 1.5, wanted a number from 0 to 1",
+  );
+  refuses({ sampling: { xtcThreshold: -1 } }, [1], "xtc_threshold is -1, wanted a number from 0 to 1");
+  refuses(
+    { sampling: { dynatempExponent: 101 } },
+    [1],
+    "dynatemp_exponent is 101, wanted a number from 0 to 100",
+  );
   refuses(
     { sampling: { seed: 0.5 } },
     [1],
@@ -88,6 +101,23 @@ Deno.test("checkRequest() keeps penalties within what the library takes, and bia
   assertEquals([[...base.biasTokens], [...base.biasValues]], [[7, 3], [-1.5, 100]]);
   const plain = checkRequest({}, [1], limits).base;
   assertEquals([plain.presencePenalty, plain.frequencyPenalty, plain.repetitionPenalty], [0, 0, 1]);
+});
+
+Deno.test("checkRequest() leaves llama.cpp's samplers out where none would do anything", () => {
+  const samplers = (sampling: SamplingParams) => checkRequest({ sampling }, [1], limits).base.samplers;
+  assertEquals(samplers({}), null);
+  assertEquals(samplers({ typicalP: 1, topNSigma: -1, xtcProbability: 0, xtcThreshold: 0.3 }), null);
+  assertEquals(samplers({ xtcProbability: 0.5 }), {
+    topNSigma: 0,
+    typicalP: 0,
+    xtcProbability: 0.5,
+    xtcThreshold: 0.1,
+    dynatempRange: 0,
+    dynatempExponent: 1,
+  });
+  // 0 is off in the descriptor, and the least in a request.
+  assertEquals(Math.fround(samplers({ typicalP: 0 })!.typicalP) > 0, true);
+  assertEquals(samplers({ topNSigma: 0 }), null);
 });
 
 Deno.test("checkRequest() gives choice i the seed plus i, in two halves", () => {
