@@ -329,7 +329,7 @@ typedef enum kvrm_role {
 //
 // Edits are sorted by slot; the slot may be idle. CLEAR comes first of its slot's edits in a step. A token
 // is biased once between two CLEARs.
-#define KVRM_EDIT_CLEAR 0u   // kind: forget the slot's counts and biases; token and value 0
+#define KVRM_EDIT_CLEAR 0u   // kind: forget the slot's counts and biases, with value 1 its biases alone; token 0
 #define KVRM_EDIT_PROMPT 1u  // the prompt has the token; value 0
 #define KVRM_EDIT_COUNT 2u   // the answer has the token value times more, 1 to KVRM_MAX_COUNT
 #define KVRM_EDIT_BIAS 3u    // value: the bias, as the bits of a finite f32

@@ -7,7 +7,7 @@
 import { EDIT, GROUP, HEADER, KVRM, type NativeEngineInfo, SEGMENT, SLOT, SUMMARY } from "../ffi/mod.ts";
 import type { MaskClient } from "./grammar/board.ts";
 import type { BlockPager } from "./kv/mod.ts";
-import type { StepPlan } from "./scheduler.ts";
+import type { StepPlan } from "./step_plan.ts";
 import { writeSamplers } from "./samplers.ts";
 import type { Sequence } from "./sequence.ts";
 

@@ -17,7 +17,8 @@ import {
   STEP_RING,
   StepField,
 } from "./live.ts";
-import type { Scheduler, StepPlan } from "./scheduler.ts";
+import type { Scheduler } from "./scheduler.ts";
+import type { StepPlan } from "./step_plan.ts";
 
 /** A picture's share of the worker's time, at most, as one in so many. */
 const REST = 100;

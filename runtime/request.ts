@@ -5,6 +5,7 @@
  */
 import { KVRM } from "../ffi/mod.ts";
 import { integer, number } from "./checks.ts";
+import { checkDry, type DryLimits } from "./dry_check.ts";
 import { InvalidRequestError } from "./errors.ts";
 import type { Submission } from "./protocol.ts";
 import { checkRules, type RuleLimits } from "./rule_check.ts";
@@ -12,8 +13,7 @@ import { checkSamplers } from "./samplers.ts";
 import type { GenerateRequest } from "./types.ts";
 
 /** What a request is held against. */
-export interface RequestLimits extends RuleLimits {
-  maxContext: number;
+export interface RequestLimits extends RuleLimits, DryLimits {
   /** From the model's generation_config. */
   defaults: { temperature?: number; topK?: number; topP?: number; minP?: number };
 }
@@ -60,6 +60,7 @@ export function checkRequest(
       number("repetition_penalty", sampling.repetitionPenalty ?? 1, Number.MIN_VALUE, 10),
     ),
     samplers: checkSamplers(sampling),
+    dry: checkDry(sampling, limits),
     ...checkBias(sampling.logitBias ?? [], limits),
     logprobs: optionalCount("logprobs", request.logprobs),
     promptLogprobs: promptLogprobs(request),

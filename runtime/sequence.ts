@@ -4,6 +4,7 @@
  * @module
  */
 import { Adjustment } from "./adjustment.ts";
+import type { DryOptions } from "./dry.ts";
 import type { BlockMap } from "./kv/mod.ts";
 import { type RuleOptions, TokenRules } from "./rules.ts";
 import type { SamplerOptions } from "./samplers.ts";
@@ -22,6 +23,8 @@ export interface SequenceOptions {
   topK: number;
   topP: number;
   minP: number;
+  /** Penalties of repetitions; null: none. */
+  dry: DryOptions | null;
   /** llama.cpp's samplers; null: none. */
   samplers: SamplerOptions | null;
   /** 0: off */
@@ -137,6 +140,11 @@ export class Sequence {
   /** Tokens, known or in flight, whose KV no committed step writes yet. */
   get unscheduled(): number {
     return this.length + this.pending - this.scheduled;
+  }
+
+  /** Whether what it may sample depends on the token before, so that it cannot run a step ahead. */
+  get waits(): boolean {
+    return (this.rules?.waits ?? false) || (this.adjustment?.waits ?? false);
   }
 
   /** Whether `token` ends the sequence. */

@@ -59,6 +59,16 @@ export interface SamplingParams {
   repetitionPenalty?: number;
   /** Pairs of a token id and what is added to its logit, in [-100, 100]; each token once, at most 1,024. */
   logitBias?: readonly (readonly [token: number, bias: number])[];
+  /** DRY: the penalty of a token that prolongs a repetition of `dryAllowedLength` tokens, in [0, 100]; 0 is off. */
+  dryMultiplier?: number;
+  /** What it is multiplied with for each token more, up to 100; less than 1 is the default. Default 1.75. */
+  dryBase?: number;
+  /** Tokens that may come again, 0 or more. Default 2. */
+  dryAllowedLength?: number;
+  /** Tokens of prompt and answer that are looked back on; 0 is off, -1 all. Default -1. */
+  dryPenaltyLastN?: number;
+  /** Texts that no repetition goes beyond, at most 64. Default: a line break, `:`, `"` and `*`. */
+  drySequenceBreakers?: readonly string[];
   /** Same seed, prompt and parameters: same tokens. Default: a random one. An integer, 0 to 2^53 - 1. */
   seed?: number;
 }

@@ -6,6 +6,7 @@
  */
 import { assert, assertEquals } from "@std/assert";
 import fc from "fast-check";
+import type { DryOptions } from "../runtime/dry.ts";
 import { reservesSlots } from "../runtime/kv/mod.ts";
 import type { ModelTables } from "../runtime/model/folder.ts";
 import type { EngineOptions } from "../runtime/options.ts";
@@ -195,6 +196,21 @@ function samplersOf({ seedHi = 0 }: Partial<SequenceOptions>): SamplerOptions | 
   };
 }
 
+/** DRY for a few requests; made of the seed, as the rules. */
+function dryOf({ seedHi = 0 }: Partial<SequenceOptions>, vocab: number): DryOptions | null {
+  if (seedHi % 5 !== 0) return null;
+  const none = new Int32Array(0);
+  const alone = new Uint32Array(Math.ceil(vocab / 32));
+  alone[0] = 1 << seedHi % 32;
+  return {
+    multiplier: 3,
+    base: 1.75,
+    allowedLength: seedHi % 3,
+    lastTokens: MAX_CONTEXT,
+    breakers: { alone, heads: none, tailOf: none, tailTokens: none, tailLengths: none },
+  };
+}
+
 /** Fails unless both answers agree to the last bit. */
 export function assertSame(found: Outcome, wanted: Outcome, what: string): void {
   assertEquals(found.tokens, wanted.tokens, `${what}: tokens`);
@@ -238,6 +254,7 @@ export function checkDeterminism(model: Subject): void {
           ...sampling,
           rules: rulesOf(sampling, vocab),
           samplers: samplersOf(sampling),
+          dry: dryOf(sampling, vocab),
         }));
         const wanted = many.map((one, i) => alone.run(one.prompt, limit(one.maxTokens), options[i]));
         using together = open(model, on);

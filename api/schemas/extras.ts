@@ -13,7 +13,6 @@ export const unsupportedFields = {
   length_penalty: neutral(1),
   logits_processors: neutral([]),
   mirostat: neutral(0),
-  dry_multiplier: neutral(0),
 };
 
 /** Of chats alone. */

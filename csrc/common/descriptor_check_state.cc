@@ -36,7 +36,7 @@ bool CheckMove(const CheckContext& c, const Where& at, const kvrm_move& move, Ch
 bool CheckEdit(const Where& at, const kvrm_edit& edit) {
   switch (edit.slot_kind >> 16) {
     case KVRM_EDIT_CLEAR:
-      return at.Exactly("token", uint32_t(edit.token), 0) && at.Exactly("value", edit.value, 0);
+      return at.Exactly("token", uint32_t(edit.token), 0) && at.AtMost("value", edit.value, 1);
     case KVRM_EDIT_PROMPT:
       return at.Exactly("value", edit.value, 0);
     case KVRM_EDIT_COUNT:

@@ -306,7 +306,7 @@ TEST(EditsAreChecked) {
   Refused(e, "edits[0].slot_kind is 4, wanted within 0..3", one(4, KVRM_EDIT_PROMPT, 1, 0));
   Refused(e, "edits[0].slot_kind is 262145, wanted slot | kind << 16 with a kind of at most 3", one(1, 4, 0, 0));
   Refused(e, "edits[0].token is 1, wanted 0", one(1, KVRM_EDIT_CLEAR, 1, 0));
-  Refused(e, "edits[0].value is 1, wanted 0", one(1, KVRM_EDIT_CLEAR, 0, 1));
+  Refused(e, "edits[0].value is 2, wanted at most 1", one(1, KVRM_EDIT_CLEAR, 0, 2));
   Refused(e, "edits[0].value is 7, wanted 0", one(1, KVRM_EDIT_PROMPT, 1, 7));
   Refused(e, "edits[0].token is -1, wanted within 0..100", one(1, KVRM_EDIT_PROMPT, -1, 0));
   Refused(e, "edits[0].token is 101, wanted within 0..100", one(1, KVRM_EDIT_COUNT, 101, 1));

@@ -42,6 +42,23 @@ async function choicesOf(body: Record<string, unknown>) {
   return whole as { ids: number[]; text: string; stop: unknown }[];
 }
 
+Deno.test("dry_multiplier keeps an answer from repeating itself", needed, async () => {
+  const dry = { max_tokens: 120, dry_multiplier: 100, dry_base: 2, dry_sequence_breakers: ["\u0001"] };
+  const repeated = (ids: readonly number[]) => {
+    const threes = ids.slice(2).map((id, i) => `${ids[i]} ${ids[i + 1]} ${id}`);
+    return threes.length - new Set(threes).size;
+  };
+  const [free] = await choicesOf({ max_tokens: 120 });
+  const [varied] = await choicesOf(dry);
+  assert(repeated(free!.ids) > 0);
+  assertEquals(repeated(varied!.ids), 0);
+  // Two tokens may come again, and more where a breaker is between: every token with an "e" is one here.
+  const [broken] = await choicesOf({ ...dry, dry_sequence_breakers: ["e", "a", " "] });
+  assert(repeated(broken!.ids) > 0);
+  const [off] = await choicesOf({ max_tokens: 120, dry_multiplier: 1, dry_penalty_last_n: 0 });
+  assertEquals(off, free);
+});
+
 Deno.test("min_tokens keeps stop tokens and stop texts from ending an answer before", needed, async () => {
   const [free] = await choicesOf({});
   const stop_token_ids = [free!.ids[2]!, free!.ids[5]!];

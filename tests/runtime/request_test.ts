@@ -9,6 +9,9 @@ const limits: RequestLimits = {
   defaults: { temperature: 0.6, topP: 0.9 },
   eosTokenIds: [2],
   masks: true,
+  breakers: () => {
+    throw new Error("no request here has any");
+  },
   encode: (text) => [...text].map((letter) => letter.charCodeAt(0)),
 };
 
