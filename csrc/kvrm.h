@@ -332,7 +332,7 @@ typedef enum kvrm_role {
 #define KVRM_EDIT_CLEAR 0u   // kind: forget the slot's counts and biases, with value 1 its biases alone; token 0
 #define KVRM_EDIT_PROMPT 1u  // the prompt has the token; value 0
 #define KVRM_EDIT_COUNT 2u   // the answer has the token value times more, 1 to KVRM_MAX_COUNT
-#define KVRM_EDIT_BIAS 3u    // value: the bias, as the bits of a finite f32
+#define KVRM_EDIT_BIAS 3u    // value: the bias, as the bits of a finite f32, or of -inf: never
 
 #define KVRM_EDIT_FIELDS(F)                                                                     \
   F(u32, slot_kind) /* slot | kind << 16 */                                                     \

@@ -79,32 +79,36 @@ export function checkRequest(
   };
 }
 
+/** The tokens of ids and texts; where one has several biases, they add up. */
 function checkBias(
-  pairs: readonly (readonly [number, number])[],
-  { vocab }: RequestLimits,
+  pairs: readonly (readonly [number | string, number])[],
+  { vocab, encode }: RequestLimits,
 ): { biasTokens: Int32Array; biasValues: Float32Array } {
-  if (pairs.length > KVRM.MAX_BIASES) {
-    throw new InvalidRequestError(
-      `logit_bias has ${pairs.length} tokens, wanted at most ${KVRM.MAX_BIASES}`,
-      "logit_bias",
-    );
-  }
-  const seen = new Set<number>();
-  for (const [token, bias] of pairs) {
-    if (!Number.isInteger(token) || token < 0 || token >= vocab || seen.has(token)) {
+  const sums = new Map<number, number>();
+  for (const [what, bias] of pairs) {
+    if (bias !== -Infinity) number(`logit_bias of ${biased(what)}`, bias, -100, 100, "logit_bias");
+    if (typeof what === "number" && (!Number.isInteger(what) || what < 0 || what >= vocab)) {
       throw new InvalidRequestError(
-        `logit_bias contains the token id ${token}${seen.has(token) ? " twice" : ""}, ` +
-          `wanted different integers from 0 to ${vocab - 1}`,
+        `logit_bias contains the token id ${what}, wanted integers from 0 to ${vocab - 1}`,
         "logit_bias",
       );
     }
-    number(`logit_bias of token ${token}`, bias, -100, 100, "logit_bias");
-    seen.add(token);
+    for (const token of typeof what === "number" ? [what] : encode(what)) {
+      // What the model has no logit for cannot be sampled anyway.
+      if (token < vocab) sums.set(token, (sums.get(token) ?? 0) + bias);
+    }
   }
-  return {
-    biasTokens: Int32Array.from(pairs, ([token]) => token),
-    biasValues: Float32Array.from(pairs, ([, bias]) => bias),
-  };
+  if (sums.size > KVRM.MAX_BIASES) {
+    throw new InvalidRequestError(
+      `logit_bias has ${sums.size} tokens, wanted at most ${KVRM.MAX_BIASES}`,
+      "logit_bias",
+    );
+  }
+  return { biasTokens: Int32Array.from(sums.keys()), biasValues: Float32Array.from(sums.values()) };
+}
+
+function biased(what: number | string): string {
+  return typeof what === "number" ? `token ${what}` : JSON.stringify(what);
 }
 
 function checkLength(request: GenerateRequest, prompt: readonly number[], limits: RequestLimits): number {

@@ -57,8 +57,11 @@ export interface SamplingParams {
    * (0, 10]; 1 is off.
    */
   repetitionPenalty?: number;
-  /** Pairs of a token id and what is added to its logit, in [-100, 100]; each token once, at most 1,024. */
-  logitBias?: readonly (readonly [token: number, bias: number])[];
+  /**
+   * Pairs of a token id, or of a text whose tokens are meant, and what is added to the logit, in [-100, 100], or
+   * -Infinity for never; at most 1,024 tokens. Several of one token add up.
+   */
+  logitBias?: readonly (readonly [token: number | string, bias: number])[];
   /** DRY: the penalty of a token that prolongs a repetition of `dryAllowedLength` tokens, in [0, 100]; 0 is off. */
   dryMultiplier?: number;
   /** What it is multiplied with for each token more, up to 100; less than 1 is the default. Default 1.75. */

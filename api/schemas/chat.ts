@@ -6,6 +6,7 @@
 
 import { z } from "zod";
 import { InvalidRequestError } from "../../runtime/errors.ts";
+import { aliasFields, checkAliases } from "./aliases.ts";
 import { unsupportedChatFields, unsupportedFields } from "./extras.ts";
 import { flag, integer, list, refused } from "./fields.ts";
 import { ruleFields } from "./rules.ts";
@@ -63,6 +64,7 @@ export const renderingFields = {
 export const chatBody = z.object({
   ...samplingFields,
   ...samplerFields,
+  ...aliasFields(1),
   ...ruleFields,
   messages: messagesField,
   max_tokens: tokenCount(1),
@@ -97,6 +99,7 @@ export function checkChat(body: ChatBody): void {
   }
   toolsOf(body);
   checkRendering(body);
+  checkAliases(body);
   checkStreamOptions(body);
 }
 

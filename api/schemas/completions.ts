@@ -6,6 +6,7 @@
 
 import { z } from "zod";
 import { InvalidRequestError } from "../../runtime/errors.ts";
+import { aliasFields, checkAliases } from "./aliases.ts";
 import { unsupportedFields } from "./extras.ts";
 import { flag, integer, refused } from "./fields.ts";
 import { ruleFields } from "./rules.ts";
@@ -69,6 +70,7 @@ const prompt: z.ZodType<Prompt | readonly Prompt[]> = z.any().superRefine((value
 export const completionBody = z.object({
   ...samplingFields,
   ...samplerFields,
+  ...aliasFields(0),
   ...ruleFields,
   prompt,
   max_tokens: tokenCount(0),
@@ -94,5 +96,6 @@ export function checkCompletion(body: CompletionBody): void {
       "unsupported_parameter",
     );
   }
+  checkAliases(body);
   checkStreamOptions(body);
 }

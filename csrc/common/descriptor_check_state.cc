@@ -1,7 +1,7 @@
 // The sections that change what the engine keeps between steps, beside K and V: moves, edits and summaries.
 #include <algorithm>
 #include <bit>
-#include <cmath>
+#include <limits>
 
 #include "descriptor_walk.h"
 
@@ -43,7 +43,8 @@ bool CheckEdit(const Where& at, const kvrm_edit& edit) {
       return at.Within("value", edit.value, 1, KVRM_MAX_COUNT);
     case KVRM_EDIT_BIAS: {
       const float bias = std::bit_cast<float>(edit.value);
-      return std::isfinite(bias) || at.Refuse("value", bias, "the bits of a finite number");
+      return bias < std::numeric_limits<float>::infinity() ||
+             at.Refuse("value", bias, "the bits of a finite number or of -inf");
     }
     default:
       return at.Refuse("slot_kind", edit.slot_kind, "slot | kind << 16 with a kind of at most 3");

@@ -113,6 +113,28 @@ Deno.test("completionRequests() maps every field", () => {
   });
 });
 
+Deno.test("completionRequests() and chatRequest() take llama.cpp's names", () => {
+  const both = (fields: Record<string, unknown>) => {
+    const requests = [completions({ prompt: "a", ...fields })[0]!, chat(fields)];
+    return requests.map(({ maxTokens, sampling }) => ({ maxTokens, sampling }));
+  };
+  for (const { maxTokens, sampling } of both({ n_predict: 5, max_tokens: 9, repeat_penalty: 1.2 })) {
+    assertEquals([maxTokens, sampling], [5, { repetitionPenalty: 1.2 }]);
+  }
+  for (const { maxTokens } of both({ n_predict: -1, max_tokens: 9 })) assertEquals(maxTokens, 2 ** 31 - 1);
+  const penalties = { repeat_penalty: 1.2, presence_penalty: 1, frequency_penalty: 1 };
+  for (const { sampling } of both({ ...penalties, repeat_last_n: 0 })) assertEquals(sampling, {});
+  for (const { sampling } of both({ repeat_last_n: 64, repeat_penalty: 1 })) {
+    assertEquals(sampling, { repetitionPenalty: 1 });
+  }
+  for (const { sampling } of both({ logit_bias: [[5, 1], ["fox", -2.5], [6, false]] })) {
+    assertEquals(sampling, { logitBias: [[5, 1], ["fox", -2.5], [6, -Infinity]] });
+  }
+  for (const { sampling } of both({ logit_bias: { 5: 1, 6: false } })) {
+    assertEquals(sampling, { logitBias: [[5, 1], [6, -Infinity]] });
+  }
+});
+
 Deno.test("completionRequests() makes one request per prompt, in order", () => {
   const prompts = (prompt: unknown) => completions({ prompt }).map((request) => request.prompt);
   assertEquals(prompts("a"), ["a"]);

@@ -80,15 +80,20 @@ Deno.test("checkRequest() names field, value found and value wanted", () => {
     [1],
     "repetition_penalty is 0, wanted a number from more than 0 to 10",
   );
-  const bias = (...logitBias: [number, number][]) => ({ sampling: { logitBias } });
-  const ids = "wanted different integers from 0 to 499";
+  const bias = (...logitBias: [number | string, number][]) => ({ sampling: { logitBias } });
+  const ids = "wanted integers from 0 to 499";
   refuses(bias([500, 1]), [1], `logit_bias contains the token id 500, ${ids}`);
   refuses(bias([0.5, 1]), [1], `logit_bias contains the token id 0.5, ${ids}`);
-  refuses(bias([3, 1], [3, 2]), [1], `logit_bias contains the token id 3 twice, ${ids}`);
   refuses(bias([3, 101]), [1], "logit_bias of token 3 is 101, wanted a number from -100 to 100");
+  refuses(bias(["ab", -101]), [1], 'logit_bias of "ab" is -101, wanted a number from -100 to 100');
+  refuses(bias([3, Infinity]), [1], "logit_bias of token 3 is Infinity, wanted a number from -100 to 100");
   refuses(bias([3, NaN]), [1], "logit_bias of token 3 is NaN, wanted a number from -100 to 100");
-  const many = Array.from({ length: 1025 }, (_, i): [number, number] => [i, 0]);
-  refuses(bias(...many), [1], "logit_bias has 1025 tokens, wanted at most 1024");
+  const many = String.fromCharCode(...Array.from({ length: 1025 }, (_, i) => i));
+  const error = assertThrows(
+    () => checkRequest(bias([many, 1]), [1], { ...limits, vocab: 2000 }),
+    InvalidRequestError,
+  );
+  assertEquals(error.message, "logit_bias has 1025 tokens, wanted at most 1024");
   refuses({}, [], "prompt is empty, wanted at least one token");
   refuses({}, [500], "prompt contains the token id 500, wanted integers from 0 to 499");
   refuses({}, [1.5], "prompt contains the token id 1.5, wanted integers from 0 to 499");
@@ -102,6 +107,8 @@ Deno.test("checkRequest() keeps penalties within what the library takes, and bia
   );
   assertEquals(Math.fround(base.repetitionPenalty) > 0, true);
   assertEquals([[...base.biasTokens], [...base.biasValues]], [[7, 3], [-1.5, 100]]);
+  const added = checkRequest({ sampling: { logitBias: [["ba", 2], [97, 1], [5, -Infinity]] } }, [1], limits);
+  assertEquals([[...added.base.biasTokens], [...added.base.biasValues]], [[98, 97, 5], [2, 3, -Infinity]]);
   const plain = checkRequest({}, [1], limits).base;
   assertEquals([plain.presencePenalty, plain.frequencyPenalty, plain.repetitionPenalty], [0, 0, 1]);
 });
