@@ -115,7 +115,11 @@ function findBreakers(texts: readonly string[], { size, bytes, encode }: Breaker
   const tailOf: number[] = [];
   const tails: (readonly number[])[] = [];
   const tailAt = new Map<string, number>();
-  const wanted = [...new Set(texts)].map((text) => letters(utf8.encode(text).subarray(0, MOST_BYTES)));
+  const byFirst: string[][] = [];
+  for (const text of new Set(texts)) {
+    const breaker = letters(utf8.encode(text).subarray(0, MOST_BYTES));
+    (byFirst[breaker.charCodeAt(0)] ??= []).push(breaker);
+  }
   const tail = (rest: string): number => {
     const at = tailAt.get(rest);
     if (at !== undefined) return at;
@@ -125,16 +129,14 @@ function findBreakers(texts: readonly string[], { size, bytes, encode }: Breaker
   };
   for (let token = 0; token < size; token++) {
     const own = letters(bytes(token));
-    for (const breaker of wanted) {
-      if (own.includes(breaker)) {
-        alone[token >> 5]! |= 1 << (token & 31);
-        continue;
-      }
-      // Each part of the breaker that the token ends with has to be followed by the rest.
-      for (let part = Math.min(breaker.length - 1, own.length); part > 0; part--) {
-        if (!own.endsWith(breaker.slice(0, part))) continue;
-        heads.push(token);
-        tailOf.push(tail(breaker.slice(part)));
+    for (let at = 0; at < own.length; at++) {
+      for (const breaker of byFirst[own.charCodeAt(at)] ?? []) {
+        if (own.includes(breaker)) {
+          alone[token >> 5]! |= 1 << (token & 31);
+        } else if (breaker.startsWith(own.slice(at))) { // the rest has to follow
+          heads.push(token);
+          tailOf.push(tail(breaker.slice(own.length - at)));
+        }
       }
     }
     if (heads.length > MOST_HEADS) {
