@@ -114,7 +114,32 @@ export function parse(args: readonly string[]): { names: string[]; flags: Argume
   return { names, flags };
 }
 
+function listSuites(): void {
+  for (const [known, suite] of Object.entries(SUITES)) say(`  ${known.padEnd(9)} ${suite.about}`);
+  for (const known of Object.keys(CLAIMS)) say(`  ${known.padEnd(9)} the evaluation: docs/evaluation.md`);
+  say(`  ${"report".padEnd(9)} makes docs/evaluation.md of bench/results`);
+}
+
+const HELP = `Usage: deno task bench [suite ...] [flags]; without a suite all that keep no results but gpu.
+
+  --json FILE           the tables of suites that keep no results, also as JSON
+  of the evaluation:
+  --case NAME           cases whose names begin so; may come again
+  --repeat N            how often each runs
+  --trace PATH          a folder with the traces, or one
+  --fresh               forget earlier results
+  of peers:
+  --llama-server PATH   llama.cpp's server, with its other programs beside it
+  --peer NAME=URL       a server that runs already
+
+Suites:`;
+
 async function main(args: string[]): Promise<number> {
+  if (args.includes("--help") || args.includes("-h")) {
+    say(HELP);
+    listSuites();
+    return 0;
+  }
   let names: string[], flags: Arguments;
   try {
     ({ names, flags } = parse(args));
@@ -127,9 +152,7 @@ async function main(args: string[]): Promise<number> {
   for (const name of names) {
     if (SUITES[name] || CLAIMS[name]) continue;
     say(`there is no suite ${name}; there are:`);
-    for (const [known, suite] of Object.entries(SUITES)) say(`  ${known.padEnd(9)} ${suite.about}`);
-    for (const known of Object.keys(CLAIMS)) say(`  ${known.padEnd(9)} the evaluation: docs/evaluation.md`);
-    say(`  ${"report".padEnd(9)} makes docs/evaluation.md of bench/results`);
+    listSuites();
     return 2;
   }
   const reports: Report[] = [];

@@ -119,7 +119,7 @@ function readFile(path: string, readText?: (path: string) => string): Map<string
 
 /** Variables that are not options: of tests, of the libraries, of Kubernetes for a service named kvrm. */
 const OTHER_VARIABLES =
-  /^KVRM_(TEST|FUZZ|BENCH|SHARED|CPU_TARGET|EMULATOR|SERVICE|PORT|STARTED|VARIABLES|DENO)(_|$)/;
+  /^KVRM_(TEST|FUZZ|BENCH|SHARED|CPU_TARGET|PACK|EMULATOR|SERVICE|PORT|STARTED|VARIABLES|DENO)(_|$)/;
 
 /** @throws {UsageError} for a variable that looks like an option and is none */
 export function checkVariables(variables: readonly string[]): void {

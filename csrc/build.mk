@@ -60,18 +60,18 @@ build/libkvrm_cpu.so: $(NATIVE_SRC:csrc/%.cc=build/obj/%.o) csrc/exports.map
 	  -Wl,-z,defs -o $@.tmp $(filter %.o,$^) $(NATIVE_LIBS)
 	@mv $@.tmp $@
 
-# Runs every binary, says which failed, and fails at the end when one did.
-native_run = @failed=0; for t in $(1); do echo "\# $$t"; $(2) $$t || failed=1; done; exit $$failed
+# Benchmarks one after the other, so that each has the machine; tests beside each other: scripts/run_binaries.sh.
+native_bench_run = @failed=0; for t in $(1); do echo "\# $$t"; $$t || failed=1; done; exit $$failed
 
 .PHONY: native-test native-test-sanitized native-test-tsan native-bench
 native-test: $(NATIVE_TEST_SRC:csrc/%.cc=build/obj/%)
-	$(call native_run,$^)
+	@scripts/run_binaries.sh $^
 
 native-test-sanitized: $(NATIVE_TEST_SRC:csrc/%.cc=build/san/%)
-	$(call native_run,$^)
+	@scripts/run_binaries.sh $^
 
 native-test-tsan: $(NATIVE_TEST_SRC:csrc/%.cc=build/tsan/%)
-	$(call native_run,$^)
+	@scripts/run_binaries.sh $^
 
 native-bench: $(NATIVE_BENCH_SRC:csrc/%.cc=build/obj/%)
-	$(call native_run,$^)
+	$(call native_bench_run,$^)

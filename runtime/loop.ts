@@ -13,8 +13,8 @@ import type { MaskClient } from "./grammar/board.ts";
 import type { BlockPager } from "./kv/mod.ts";
 import type { LivePublisher } from "./live_publisher.ts";
 import type { Scheduler } from "./scheduler.ts";
-import { type Sequence, State } from "./sequence.ts";
 import { StepPlan } from "./step_plan.ts";
+import { type Sequence, State } from "./sequence.ts";
 import type { LoopMetrics } from "./telemetry/loop_metrics.ts";
 
 /** Why a sequence ended (STUCK: no token was left that it may sample); travels over the ring as a number. */

@@ -1,5 +1,5 @@
 /**
- * What the scheduler decides about one step.
+ * Who does what in one step: what the scheduler decides and the descriptor is filled with.
  *
  * @module
  */

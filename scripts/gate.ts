@@ -15,6 +15,11 @@ import { type Count, countDeno, countNative, emptyCount, type Skipped } from "./
 interface Step {
   group: "checks" | "tests";
   command: readonly string[];
+  /**
+   * Runs beside it at the lowest priority, and is waited for: what steps after it would have to do first. What comes
+   * of it is theirs to say.
+   */
+  meanwhile?: readonly string[];
   /** A sentence when the step cannot run here, or what finds out just before the step. */
   skip?: string | undefined | (() => string | undefined);
   count(output: string, exitCode: number): Count;
@@ -67,6 +72,8 @@ function steps(testArgs: readonly string[]): Record<string, Step> {
     deno: {
       group: "tests",
       command: ["deno", "test", "--frozen", ...testPermissions(), ...testArgs],
+      // The tests leave most of a second core idle.
+      meanwhile: ["nice", "-n", "19", "make", "--no-print-directory", "-k", "test-binaries"],
       count: countDeno,
     },
     native: native("native-test"),
@@ -164,6 +171,12 @@ async function run(step: Step): Promise<Count> {
   return count;
 }
 
+/** Starts what is to be done beside a step; what it prints is dropped, as the step that needs it does it again. */
+function beside(command: readonly string[]): Promise<Deno.CommandStatus> {
+  const [program, ...args] = command;
+  return new Deno.Command(program!, { args, stdin: "null", stdout: "null", stderr: "null" }).spawn().status;
+}
+
 /** Why a test was skipped, as far as its name and file tell. */
 function reason({ name, file }: Skipped): string {
   const source = existsSync(file) ? Deno.readTextFileSync(file) : "";
@@ -209,7 +222,10 @@ async function main(args: readonly string[]): Promise<number> {
     }
     print(`\n== ${name}: ${step.command.slice(0, 4).join(" ")}${step.command.length > 4 ? " …" : ""}`);
     const start = performance.now();
+    const isLast = name === names.at(-1);
+    const other = step.meanwhile && !isLast ? beside(step.meanwhile) : undefined;
     add(name, await run(step), (performance.now() - start) / 1000);
+    await other;
   }
   print(`\n${table.join("\n")}\n`);
   print(`${total.passed} passed, ${total.failed} failed, ${total.skipped} skipped`);

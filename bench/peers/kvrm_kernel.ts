@@ -20,6 +20,9 @@ import { FIRST_TEXT_TOKEN, SHAPES } from "./random_gguf.ts";
 const LEAD_STEPS = 2;
 const TURN_NS = 10_000_000;
 
+// Steps are measured, and not how soon the first of them can be taken.
+Deno.env.set("KVRM_PACK", "now");
+
 async function tablesOf(model: string) {
   if (!model.startsWith("random:")) {
     const { tables, dtype } = await loadModelTables(model);

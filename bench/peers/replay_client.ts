@@ -27,7 +27,8 @@ const giveUp = AbortSignal.timeout(plan.limitMs);
 
 async function send(index: number): Promise<ReplayedRequest> {
   const { arrivalMs, maxTokens } = plan.requests[index]!;
-  await new Promise((resolve) => setTimeout(resolve, arrivalMs - now()));
+  // A timer counts whole milliseconds, and drops the rest: never before the time.
+  await new Promise((resolve) => setTimeout(resolve, Math.ceil(arrivalMs - now())));
   const result: ReplayedRequest = { arrivalMs, sentMs: now(), eventMs: [], tokens: 0 };
   try {
     const headers = { "content-type": "application/json" };

@@ -2,6 +2,7 @@
 #ifndef KVRM_COMMON_MODEL_H_
 #define KVRM_COMMON_MODEL_H_
 
+#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -25,8 +26,8 @@ struct Weight {
   // them itself data is memory that nobody has written.
   bool made_up = false;
   uint64_t made_up_key = 0;
-  // data is a backend's own form of the blocks.
-  bool packed = false;
+  // Where a backend's own form of the blocks is; null until it is made. A null pointer: there will be none.
+  const std::atomic<const uint8_t*>* packed = nullptr;
   // Not 0: the rows are heads of this many, and the file has those that RoPE turns together as neighbours.
   uint32_t interleaved_head = 0;
 

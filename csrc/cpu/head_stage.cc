@@ -21,8 +21,8 @@ void ComputeLogits(const Step& step, const HeadRow* rows, uint32_t count) {
   });
   QuantizeInput(step, {&model.lm_head}, in, count);
   ForRanges(step.threads, MatMulNs(count, vocab, hidden, model.lm_head.dtype), vocab, 32,
-            [&](uint32_t begin, uint32_t end, uint32_t) noexcept {
-              Product(step, model.lm_head, nullptr, in, hidden, count, logits, vocab, begin, end, false);
+            [&](uint32_t begin, uint32_t end, uint32_t member) noexcept {
+              Product(step, member, model.lm_head, nullptr, in, hidden, count, logits, vocab, begin, end, false);
             });
 }
 

@@ -11,7 +11,7 @@ namespace {
 constexpr uint32_t kColumns = 32;
 
 // One range of output columns of the query, key and value products, which lie side by side in kQkv.
-void QkvColumns(const Step& step, const LayerWeights& w, uint32_t begin, uint32_t end) {
+void QkvColumns(const Step& step, uint32_t member, const LayerWeights& w, uint32_t begin, uint32_t end) {
   const uint32_t hidden = step.model.config.hidden, q = step.model.QRows(), kv = step.model.KvRows();
   const uint32_t stride = q + 2 * kv;
   const struct {
@@ -21,7 +21,7 @@ void QkvColumns(const Step& step, const LayerWeights& w, uint32_t begin, uint32_
   for (const auto& part : parts) {
     const uint32_t from = std::max(begin, part.first), to = std::min(end, part.last);
     if (from >= to) continue;
-    Product(step, w[part.weight], w.Optional(part.bias), step.F32(kNormed), hidden, step.Rows(),
+    Product(step, member, w[part.weight], w.Optional(part.bias), step.F32(kNormed), hidden, step.Rows(),
             step.F32(kQkv) + part.first, stride, from - part.first, to - part.first, false);
   }
 }
@@ -88,8 +88,9 @@ void RunQkv(const Step& step, const LayerWeights& weights) {
   const uint32_t columns = step.model.QRows() + 2 * step.model.KvRows();
   QuantizeInput(step, {&weights[KVRM_Q], &weights[KVRM_K], &weights[KVRM_V]}, step.F32(kNormed), step.Rows());
   const double ns = MatMulNs(step.Rows(), columns, step.model.config.hidden, weights[KVRM_Q].dtype);
-  ForRanges(step.threads, ns, columns, kColumns,
-            [&](uint32_t begin, uint32_t end, uint32_t) noexcept { QkvColumns(step, weights, begin, end); });
+  ForRanges(step.threads, ns, columns, kColumns, [&](uint32_t begin, uint32_t end, uint32_t member) noexcept {
+    QkvColumns(step, member, weights, begin, end);
+  });
 }
 
 void RunRopeWrite(const Step& step, uint32_t layer) {
@@ -103,8 +104,8 @@ void RunAttnOut(const Step& step, const LayerWeights& weights) {
   const uint32_t hidden = step.model.config.hidden, inputs = step.model.QRows();
   QuantizeInput(step, {&weights[KVRM_O]}, step.F32(kAttended), step.Rows());
   const double ns = MatMulNs(step.Rows(), hidden, inputs, weights[KVRM_O].dtype);
-  ForRanges(step.threads, ns, hidden, kColumns, [&](uint32_t begin, uint32_t end, uint32_t) noexcept {
-    Product(step, weights[KVRM_O], weights.Optional(KVRM_O_BIAS), step.F32(kAttended), inputs, step.Rows(),
+  ForRanges(step.threads, ns, hidden, kColumns, [&](uint32_t begin, uint32_t end, uint32_t member) noexcept {
+    Product(step, member, weights[KVRM_O], weights.Optional(KVRM_O_BIAS), step.F32(kAttended), inputs, step.Rows(),
             step.F32(kHidden), hidden, begin, end, true);
   });
 }
@@ -115,9 +116,10 @@ void RunGateUp(const Step& step, const LayerWeights& weights) {
   QuantizeInput(step, {&weights[KVRM_GATE], &weights[KVRM_UP]}, step.F32(kNormed), rows);
   float* gate = step.F32(kGate);
   float* up = step.F32(kUp);
-  ForRanges(step.threads, ns, columns, kColumns, [&](uint32_t begin, uint32_t end, uint32_t) noexcept {
-    Product(step, weights[KVRM_GATE], nullptr, step.F32(kNormed), hidden, rows, gate, columns, begin, end, false);
-    Product(step, weights[KVRM_UP], nullptr, step.F32(kNormed), hidden, rows, up, columns, begin, end, false);
+  ForRanges(step.threads, ns, columns, kColumns, [&](uint32_t begin, uint32_t end, uint32_t member) noexcept {
+    Product(step, member, weights[KVRM_GATE], nullptr, step.F32(kNormed), hidden, rows, gate, columns, begin, end,
+            false);
+    Product(step, member, weights[KVRM_UP], nullptr, step.F32(kNormed), hidden, rows, up, columns, begin, end, false);
     for (uint32_t r = 0; r < rows; ++r) {
       const size_t at = size_t{r} * columns + begin;
       SiluMul(gate + at, up + at, end - begin, gate + at);
@@ -129,9 +131,9 @@ void RunDown(const Step& step, const LayerWeights& weights) {
   const uint32_t hidden = step.model.config.hidden, inputs = step.model.config.intermediate;
   QuantizeInput(step, {&weights[KVRM_DOWN]}, step.F32(kGate), step.Rows());
   const double ns = MatMulNs(step.Rows(), hidden, inputs, weights[KVRM_DOWN].dtype);
-  ForRanges(step.threads, ns, hidden, kColumns, [&](uint32_t begin, uint32_t end, uint32_t) noexcept {
-    Product(step, weights[KVRM_DOWN], nullptr, step.F32(kGate), inputs, step.Rows(), step.F32(kHidden), hidden, begin,
-            end, true);
+  ForRanges(step.threads, ns, hidden, kColumns, [&](uint32_t begin, uint32_t end, uint32_t member) noexcept {
+    Product(step, member, weights[KVRM_DOWN], nullptr, step.F32(kGate), inputs, step.Rows(), step.F32(kHidden), hidden,
+            begin, end, true);
   });
 }
 

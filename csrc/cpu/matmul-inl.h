@@ -96,7 +96,8 @@ HWY_INLINE void PrefetchNext(const T* const* w, size_t cols, size_t step) {
 }
 
 // A few rows of x against Nr rows of w as they lie in memory, all of k. For small m. With Next it has the rows
-// behind them fetched meanwhile: in a pass that finds w in the cache, memory would idle.
+// behind them fetched meanwhile: in a pass that finds w in the cache memory would idle, and in others it would begin
+// anew with each page.
 //   x [Mr, cols], w [Nr] pointers to rows of cols
 template <size_t Mr, size_t Nr, bool Next, typename T>
 HWY_INLINE void DirectTile(const float* x, size_t x_stride, const T* const* w, size_t cols, VF (&acc)[Mr][Nr]) {
@@ -130,7 +131,7 @@ template <size_t Mr, size_t Nr, typename T>
 HWY_INLINE void DirectBlock(const float* x, size_t x_stride, size_t row, size_t cols, const Columns<Nr, T>& columns,
                             bool last, const MatMulOut& to) {
   VF acc[Mr][Nr];
-  if (last) {  // of several passes
+  if (last) {
     DirectTile<Mr, Nr, true>(x + row * x_stride, x_stride, columns.rows, cols, acc);
   } else {
     DirectTile<Mr, Nr, false>(x + row * x_stride, x_stride, columns.rows, cols, acc);
@@ -153,7 +154,7 @@ HWY_INLINE void DirectRows(const T* w, size_t cols, const float* x, size_t x_str
     const Columns<Nr, T> columns(w, cols, n, part, n_end, to.bias);
     for (size_t group = 0, row = 0; group < groups; ++group) {
       const size_t next = m * (group + 1) / groups;
-      const bool last = group != 0 && next == m;
+      const bool last = next == m;
       switch (next - row) {
         case 6:
           if constexpr (MaxMr >= 6) DirectBlock<6>(x, x_stride, row, cols, columns, last, to);
@@ -311,7 +312,6 @@ template <typename T>
 HWY_INLINE void MatMulRows(const T* w, size_t cols, const float* x, size_t x_stride, size_t m, size_t n_begin,
                            size_t n_end, const MatMulOut& to) {
   constexpr size_t Nr = kTileCols;
-  if (m <= kTileRows) return DirectRows<kTileRows, Nr>(w, cols, x, x_stride, m, n_begin, n_end, to);
   if (m <= kMaxDirectRows) return DirectRows<kTallRows, 4>(w, cols, x, x_stride, m, n_begin, n_end, to);
   const size_t fitting = std::clamp(kPassBytes / (cols * sizeof(float)), 8 * kTileRows, kMaxPassRows);
   const size_t passes = (m + fitting - 1) / fitting;

@@ -136,7 +136,8 @@ TEST(AttendSplitMatchesFloat64) {
 TEST(AttendSplitGivesTheSameBitsForEveryBlockSizeFragmentationAndBatch) {
   Random random(2);
   for (int round = 0; round < 60; ++round) {
-    const uint32_t dtype = round % 4 == 3 ? KVRM_Q8_0 : Between(random, 0, 2), tokens = Between(random, 1, 900);
+    const uint32_t dtype = round % 4 == 3 ? uint32_t{KVRM_Q8_0} : Between(random, 0, 2),
+                   tokens = Between(random, 1, 900);
     const uint32_t dim = dtype == KVRM_Q8_0 ? 32 * Between(random, 1, 5) : 4 * Between(random, 1, 40);
     const uint32_t window = Between(random, 0, 1) == 0 ? 0 : Between(random, 1, tokens + 20);
     const uint32_t count = Between(random, 1, 75);

@@ -24,15 +24,16 @@ std::vector<Op> OpList(uint32_t layers) {
   ops.push_back({OpKind::kEmbed, 0, 0, Bits({kHidden, kCos, kSin})});
   for (uint32_t l = 0; l < layers; ++l) {
     ops.push_back({OpKind::kAttnNorm, l, Bits({kHidden}), Bits({kNormed})});
-    ops.push_back({OpKind::kQkv, l, Bits({kNormed}), Bits({kQuant, kQkv})});
+    ops.push_back({OpKind::kQkv, l, Bits({kNormed}), Bits({kQuant, kPackScratch, kQkv})});
     ops.push_back({OpKind::kRopeWrite, l, Bits({kQkv, kCos, kSin}), Bits({kQkv, kQuery})});
     ops.push_back({OpKind::kAttend, l, Bits({kQuery}), Bits({kPartial, kPartialAcc, kAttended})});
-    ops.push_back({OpKind::kAttnOut, l, Bits({kAttended, kHidden}), Bits({kQuant, kHidden})});
+    ops.push_back({OpKind::kAttnOut, l, Bits({kAttended, kHidden}), Bits({kQuant, kPackScratch, kHidden})});
     ops.push_back({OpKind::kFfnNorm, l, Bits({kHidden}), Bits({kNormed})});
-    ops.push_back({OpKind::kGateUp, l, Bits({kNormed}), Bits({kQuant, kGate, kUp})});
-    ops.push_back({OpKind::kDown, l, Bits({kGate, kHidden}), Bits({kQuant, kHidden})});
+    ops.push_back({OpKind::kGateUp, l, Bits({kNormed}), Bits({kQuant, kPackScratch, kGate, kUp})});
+    ops.push_back({OpKind::kDown, l, Bits({kGate, kHidden}), Bits({kQuant, kPackScratch, kHidden})});
   }
-  ops.push_back({OpKind::kHead, 0, Bits({kHidden}), Bits({kQuant, kHeadIn, kLogits, kScratch, kAdjusted})});
+  ops.push_back(
+      {OpKind::kHead, 0, Bits({kHidden}), Bits({kQuant, kPackScratch, kHeadIn, kLogits, kScratch, kAdjusted})});
   return ops;
 }
 
@@ -60,17 +61,18 @@ AttentionShape ShapeAttention(const kvrm_model_config& m, const kvrm_engine_conf
   return shape;
 }
 
-// Bytes for the widest activations that any packed matrix of the model takes.
-size_t QuantBytes(const Model& model, size_t rows) {
-  size_t bytes = 0;
+// The most that any matrix with a form of its own wants.
+template <typename Bytes>
+size_t MostOfPacked(const Model& model, const Bytes& bytes) {
+  size_t most = 0;
   const auto widen = [&](const Weight& w) {
-    if (w.packed) bytes = std::max<size_t>(bytes, QuantRowsBytes(rows, w.cols));
+    if (w.packed) most = std::max<size_t>(most, bytes(w));
   };
   for (const LayerWeights& layer : model.layers) {
     for (const Weight& w : layer.by_role) widen(w);
   }
   widen(model.lm_head);
-  return bytes;
+  return most;
 }
 
 // First fit by falling size among the buffers that live at the same time.
@@ -145,7 +147,9 @@ Plan MakePlan(const Model& model, const kvrm_engine_config& config, uint32_t chu
   size(kSin, rows, m.head_dim / 2 * f32);
   size(kPartialAcc, plan.attention.max_partials, m.head_dim * f32);
   size(kPartial, plan.attention.max_partials, sizeof(Partial));
-  size(kQuant, 1, QuantBytes(model, rows));
+  size(kQuant, 1, MostOfPacked(model, [&](const Weight& w) { return QuantRowsBytes(rows, w.cols); }));
+  size(kPackScratch, threads,
+       MostOfPacked(model, [](const Weight& w) { return w.packed->load() ? 0 : PackedGroupBytes(w.dtype, w.cols); }));
   size(kHeadIn, config.slots, m.hidden * f32);
   size(kLogits, config.slots, m.vocab * f32);
   size(kScratch, threads, AlignUp(SampleScratchBytes(m.vocab), kCacheLine));

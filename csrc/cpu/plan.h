@@ -14,22 +14,23 @@ namespace kvrm::cpu {
 
 // R: rows of the shape, S slots + C of the chunk. H heads, D head_dim, G heads per KV head.
 enum BufferId : uint8_t {
-  kHidden,      // f32 [R, hidden]            the residual stream
-  kNormed,      // f32 [R, hidden]
-  kQkv,         // f32 [R, (H + 2 KV) * D]
-  kQuery,       // f32 [KV, R, G, D]          rotated; the queries of one KV head lie together
-  kAttended,    // f32 [R, H * D]
-  kGate,        // f32 [R, intermediate]
-  kUp,          // f32 [R, intermediate]
-  kCos,         // f32 [R, D / 2]
-  kSin,         // f32 [R, D / 2]
-  kPartialAcc,  // f32 [partials, D]          of one wave of attention
-  kPartial,     // Partial [partials]
-  kQuant,       // [R rows of activations of a product with packed weights, see quant.h]; none without such weights
-  kHeadIn,      // f32 [S, hidden]
-  kLogits,      // f32 [S, vocab]             kept until the next step, for kvrm_read_logits
-  kScratch,     // [threads][scratch of sampling]
-  kAdjusted,    // f32 [threads][vocab]       logits under penalties, biases and masks
+  kHidden,       // f32 [R, hidden]            the residual stream
+  kNormed,       // f32 [R, hidden]
+  kQkv,          // f32 [R, (H + 2 KV) * D]
+  kQuery,        // f32 [KV, R, G, D]          rotated; the queries of one KV head lie together
+  kAttended,     // f32 [R, H * D]
+  kGate,         // f32 [R, intermediate]
+  kUp,           // f32 [R, intermediate]
+  kCos,          // f32 [R, D / 2]
+  kSin,          // f32 [R, D / 2]
+  kPartialAcc,   // f32 [partials, D]          of one wave of attention
+  kPartial,      // Partial [partials]
+  kQuant,        // [R rows of activations of a product with packed weights, see quant.h]; none without such weights
+  kPackScratch,  // [threads][16 rows of weights], while some matrix is not packed yet
+  kHeadIn,       // f32 [S, hidden]
+  kLogits,       // f32 [S, vocab]             kept until the next step, for kvrm_read_logits
+  kScratch,      // [threads][scratch of sampling]
+  kAdjusted,     // f32 [threads][vocab]       logits under penalties, biases and masks
   kBuffers
 };
 

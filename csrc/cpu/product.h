@@ -23,19 +23,18 @@ inline void QuantizeInput(const Step& step, std::initializer_list<const Weight*>
   }
 }
 
-// MatMul of ops.h, x contiguous.
-inline void Product(const Step& step, const Weight& w, const Weight* bias, const float* x, uint32_t cols, uint32_t m,
-                    float* out, size_t out_stride, uint32_t n_begin, uint32_t n_end, bool add) {
+// MatMul of ops.h, x contiguous, on a member of the thread pool.
+inline void Product(const Step& step, uint32_t member, const Weight& w, const Weight* bias, const float* x,
+                    uint32_t cols, uint32_t m, float* out, size_t out_stride, uint32_t n_begin, uint32_t n_end,
+                    bool add) {
   if (!w.packed) return MatMul(w, bias, x, cols, m, out, out_stride, n_begin, n_end, add);
-  QuantKernel().product({{static_cast<const uint8_t*>(w.data), w.dtype, w.rows, w.cols},
-                         bias,
-                         step.arena + step.plan.offset[kQuant],
-                         m,
-                         out,
-                         out_stride,
-                         n_begin,
-                         n_end,
-                         add});
+  const uint8_t* packed = w.packed->load(std::memory_order_acquire);
+  const uint8_t* quantised = step.arena + step.plan.offset[kQuant];
+  const QuantProduct product{
+      {packed, w.dtype, w.rows, w.cols}, bias, quantised, m, out, out_stride, n_begin, n_end, add};
+  if (packed) return QuantKernel().product(product);
+  const size_t scratch_bytes = step.plan.bytes[kPackScratch] / step.threads.threads();
+  ProductFromFile(QuantKernel(), w, product, step.arena + step.plan.offset[kPackScratch] + member * scratch_bytes);
 }
 
 }  // namespace kvrm::cpu

@@ -21,7 +21,10 @@ constexpr size_t kXBlock = 64;
 
 constexpr size_t kSubs = 8;            // blocks of 32 that are worked on at once
 constexpr size_t kSubBytes = 32 * 16;  // integers of a block of 32 for 16 rows, a byte each
-constexpr uint32_t kPassRows = 64;     // rows of x that stay in the second cache while the weights go by
+// Bytes from the weights that are multiplied to those that are asked for meanwhile. Processors ask for the next lines
+// by themselves, but not across a page of 4 KB, which is one block of 256: memory idled while a tile was worked on.
+constexpr size_t kAhead = 8192;
+constexpr uint32_t kPassRows = 64;  // rows of x that stay in the second cache while the weights go by
 
 // The integers of eight blocks of 32 for 16 rows, and their scales, unpacked.
 struct alignas(64) Panel {
@@ -159,6 +162,14 @@ struct QuantKernel {
     }
   }
 
+  // Of 32 numbers of a group's 16 rows, without a separate d.
+  template <uint32_t F>
+  static constexpr size_t kBlockBytes = F == KVRM_Q8_0   ? 512
+                                        : F == KVRM_Q4_0 ? 256
+                                        : F == KVRM_Q4_K ? 2304 / 8
+                                        : F == KVRM_Q5_K ? 2816 / 8
+                                                         : 3328 / 8;
+
   // ---- tiles ------------------------------------------------------------------------------------------
 
   // Where rows of activations lie: row i of a tile at block b is at x + (i / 4) * group + b * 256 + (i % 4) * 64.
@@ -172,8 +183,10 @@ struct QuantKernel {
 
   // Adds the products of Mr rows with `subs` blocks of 32 to acc [Mr][16]. q: a byte for each integer, as in the panel
   // and in packed Q8_0; or with kDirect the packed halves of bytes of Q4_0 or Q4_K, which come apart on the way.
+  // ahead: what to have fetched meanwhile, kBlockBytes<F> for each block of 32; null: nothing.
   template <uint32_t F, int Mr, bool kDirect = false>
-  static KVRM_INLINE void Tile(const uint8_t* q, const Panel& panel, size_t subs, X at, float* acc) {
+  static KVRM_INLINE void Tile(const uint8_t* q, const Panel& panel, size_t subs, X at, const uint8_t* ahead,
+                               float* acc) {
     constexpr bool kBlocks32 = F == KVRM_Q8_0 || F == KVRM_Q4_0;
     VF sum[Mr][H];
     for (int i = 0; i < Mr; ++i) {
@@ -181,6 +194,10 @@ struct QuantKernel {
     }
     for (size_t sub = 0; sub < subs; ++sub) {
       const X x = at.Block(sub);
+      if (ahead) {
+        for (size_t line = 0; line < kBlockBytes<F>; line += 64)
+          __builtin_prefetch(ahead + sub * kBlockBytes<F> + line);
+      }
       VF t[Mr][H];
       const int32_t(*scale)[16] = &panel.scale[F == KVRM_Q6_K ? 2 * sub : sub];
       if constexpr (!kDirect) {
@@ -239,21 +256,23 @@ struct QuantKernel {
   // ---- a product --------------------------------------------------------------------------------------
 
   template <uint32_t F, bool kDirect>
-  static KVRM_INLINE void Tiles(const uint8_t* q, const Panel& panel, size_t subs, X x, uint32_t m, float* acc) {
+  static KVRM_INLINE void Tiles(const uint8_t* q, const Panel& panel, size_t subs, X x, uint32_t m,
+                                const uint8_t* ahead, float* acc) {
     uint32_t i = 0;
     if constexpr (P::kTile > 4 && !kDirect) {
-      for (; i + P::kTile <= m; i += P::kTile, x.x += P::kTile / 4 * x.group) {
-        Tile<F, P::kTile>(q, panel, subs, x, acc + i * 16);
+      for (; i + P::kTile <= m; i += P::kTile, x.x += P::kTile / 4 * x.group, ahead = nullptr) {
+        Tile<F, P::kTile>(q, panel, subs, x, ahead, acc + i * 16);
       }
     }
-    for (; i + 4 <= m; i += 4, x.x += x.group) Tile<F, 4, kDirect>(q, panel, subs, x, acc + i * 16);
+    for (; i + 4 <= m; i += 4, x.x += x.group, ahead = nullptr)
+      Tile<F, 4, kDirect>(q, panel, subs, x, ahead, acc + i * 16);
     switch (m - i) {
       case 3:
-        return Tile<F, 3, kDirect>(q, panel, subs, x, acc + i * 16);
+        return Tile<F, 3, kDirect>(q, panel, subs, x, ahead, acc + i * 16);
       case 2:
-        return Tile<F, 2, kDirect>(q, panel, subs, x, acc + i * 16);
+        return Tile<F, 2, kDirect>(q, panel, subs, x, ahead, acc + i * 16);
       case 1:
-        return Tile<F, 1, kDirect>(q, panel, subs, x, acc + i * 16);
+        return Tile<F, 1, kDirect>(q, panel, subs, x, ahead, acc + i * 16);
       default:
         return;
     }
@@ -262,15 +281,11 @@ struct QuantKernel {
   // All of k for one group of 16 rows of w and rows [0, m) of x, into acc [m][16].
   template <uint32_t F>
   static KVRM_INLINE void Group(const uint8_t* w, size_t blocks, X at, uint32_t m, Panel& panel, float* acc) {
-    constexpr size_t kBlockBytes = F == KVRM_Q8_0   ? 512
-                                   : F == KVRM_Q4_0 ? 256
-                                   : F == KVRM_Q4_K ? 2304 / 8
-                                   : F == KVRM_Q5_K ? 2816 / 8
-                                                    : 3328 / 8;  // of 32 numbers, without a separate d
-    const uint8_t* d = w + blocks * kBlockBytes;
+    const uint8_t* d = w + blocks * kBlockBytes<F>;
     for (size_t b = 0; b < blocks; b += kSubs) {
       const size_t subs = blocks - b < kSubs ? blocks - b : kSubs;
-      const uint8_t* from = w + b * kBlockBytes;
+      const uint8_t* from = w + b * kBlockBytes<F>;
+      const uint8_t* ahead = from + kAhead;
       const uint8_t* q = panel.q;
       if constexpr (F == KVRM_Q4_0 || F == KVRM_Q4_K) {
         if (m <= 4) {
@@ -280,7 +295,7 @@ struct QuantKernel {
             UnpackKScales(from, panel);
           }
           const uint8_t* packed = F == KVRM_Q4_0 ? from : from + 4 * 64;
-          Tiles<F, true>(packed, panel, subs, at.Block(b), m, acc);
+          Tiles<F, true>(packed, panel, subs, at.Block(b), m, ahead, acc);
           continue;
         }
       }
@@ -296,7 +311,7 @@ struct QuantKernel {
       } else {
         UnpackQ6K(from, d + b / kSubs * 32, panel);
       }
-      Tiles<F, false>(q, panel, subs, at.Block(b), m, acc);
+      Tiles<F, false>(q, panel, subs, at.Block(b), m, ahead, acc);
     }
   }
 

@@ -44,7 +44,10 @@ struct PackedMatrix {
 // Bytes of one group of 16 rows, a multiple of 64.
 uint64_t PackedGroupBytes(uint32_t dtype, uint32_t cols);
 
-// Packs groups [begin, end) of w, a matrix in blocks, into `packed`, which holds them all. Rows past the end are zeros.
+// Packs group g of w, a matrix in blocks, to `to` of PackedGroupBytes. Rows past the end are zeros.
+void PackGroup(const Weight& w, uint32_t g, uint8_t* to);
+
+// Packs groups [begin, end) of w into `packed`, which holds them all.
 void PackGroups(const Weight& w, uint32_t begin, uint32_t end, uint8_t* packed);
 
 // Bytes of four rows of activations, in the form of a target that keeps 16-bit integers as well (wide) or not. The
@@ -69,6 +72,12 @@ struct QuantProduct {
   uint32_t n_end;
   bool add;  // out + (sum + bias)
 };
+
+struct QuantKernels;
+
+// The product with `file`, a matrix that is not packed yet, in place of p.w: packs its groups one by one into `scratch`
+// of PackedGroupBytes. The same bits.
+void ProductFromFile(const QuantKernels& kernels, const Weight& file, const QuantProduct& p, uint8_t* scratch);
 
 // One target's functions.
 struct QuantKernels {

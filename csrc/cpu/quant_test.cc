@@ -91,9 +91,11 @@ std::vector<float> Activations(Random& random, uint32_t m, uint32_t cols) {
   return x;
 }
 
-std::vector<float> Multiply(const QuantKernels& kernels, const PackedMatrix& w, const Weight* bias,
-                            const std::vector<float>& x, uint32_t m, const std::vector<float>& start, bool add,
-                            uint32_t cut = 0) {
+// part(product) for the outputs in pieces of `cut`, which hold what `start` does.
+template <typename Part>
+std::vector<float> MultiplyParts(const QuantKernels& kernels, const PackedMatrix& w, const Weight* bias,
+                                 const std::vector<float>& x, uint32_t m, const std::vector<float>& start, bool add,
+                                 uint32_t cut, const Part& part) {
   const Aligned quantised = Allocate(QuantRowsBytes(m, w.cols));
   for (uint32_t row = 0; row < m; row += 8) {
     kernels.quantize_rows(x.data(), w.cols, w.cols, row, std::min(m, row + 8), quantised.get());
@@ -101,10 +103,24 @@ std::vector<float> Multiply(const QuantKernels& kernels, const PackedMatrix& w, 
   std::vector<float> out = start;
   for (uint32_t n = 0; n < w.rows;) {
     const uint32_t end = cut == 0 ? w.rows : std::min(w.rows, n + cut);
-    kernels.product({w, bias, quantised.get(), m, out.data(), w.rows, n, end, add});
+    part({w, bias, quantised.get(), m, out.data(), w.rows, n, end, add});
     n = end;
   }
   return out;
+}
+
+std::vector<float> Multiply(const QuantKernels& kernels, const PackedMatrix& w, const Weight* bias,
+                            const std::vector<float>& x, uint32_t m, const std::vector<float>& start, bool add,
+                            uint32_t cut = 0) {
+  return MultiplyParts(kernels, w, bias, x, m, start, add, cut, kernels.product);
+}
+
+std::vector<float> MultiplyFromFile(const QuantKernels& kernels, const Weight& w, const Weight* bias,
+                                    const std::vector<float>& x, uint32_t m, const std::vector<float>& start, bool add,
+                                    uint32_t cut) {
+  const Aligned scratch = Allocate(PackedGroupBytes(w.dtype, w.cols));
+  return MultiplyParts(kernels, {nullptr, w.dtype, w.rows, w.cols}, bias, x, m, start, add, cut,
+                       [&](const QuantProduct& p) { ProductFromFile(kernels, w, p, scratch.get()); });
 }
 
 void CheckShape(Random& random, uint32_t dtype, uint32_t m, uint32_t rows, uint32_t cols) {
@@ -147,6 +163,10 @@ void CheckShape(Random& random, uint32_t dtype, uint32_t m, uint32_t rows, uint3
                  std::string(kernels.name) + " and SCALAR differ, format " + FormatOf(dtype).name + ", m " +
                      std::to_string(m));
     }
+    // Before it is packed.
+    const std::vector<float> early =
+        MultiplyFromFile(kernels, w.weight, bias, x, m, start, add, Between(random, 1, rows));
+    CHECK(SameBits(early.data(), whole.data(), whole.size()));
     // Cut over n, at multiples of 16 and elsewhere; one row at a time.
     for (const uint32_t cut : {32u, 5u}) {
       const std::vector<float> parts = Multiply(kernels, w.matrix(), bias, x, m, start, add, cut);

@@ -1,9 +1,12 @@
 #include "weights.h"
 
 #include <algorithm>
+#include <cstdlib>
 #include <cstring>
+#include <memory>
 #include <vector>
 
+#include "packer.h"
 #include "quant.h"
 #include "thread_pool.h"
 
@@ -33,22 +36,31 @@ void QuantizeGroups(const Weight& w, uint32_t dtype, uint32_t begin, uint32_t en
     for (uint32_t r = 0; r < rows; ++r) {
       QuantizeRow(w, g * kGroupRows + r, dtype, values, blocks.data() + r * row_bytes);
     }
-    PackGroups({blocks.data(), dtype, rows, w.cols}, 0, 1, packed + g * PackedGroupBytes(dtype, w.cols));
+    PackGroup({blocks.data(), dtype, rows, w.cols}, 0, packed + g * PackedGroupBytes(dtype, w.cols));
   }
 }
 
 class Preparer {
  public:
-  explicit Preparer(Model* model) : model_(*model), threads_(ThreadCount(0)) {}
+  explicit Preparer(Model* model) : model_(*model), threads_(ThreadCount(0)), packer_(std::make_shared<Packer>()) {
+    model->device = packer_;
+  }
 
   kvrm_status Prepare(Weight* w) {
     const uint32_t dtype = PackedType(*w, model_.config.quantize);
-    if (IsBlocks(dtype)) return Pack(w, dtype);
+    if (IsBlocks(w->dtype)) return packer_->Add(w), KVRM_OK;
+    if (IsBlocks(dtype)) return Quantize(w, dtype);
     return w->interleaved_head == 0 ? KVRM_OK : Straighten(w);
   }
 
+  // What is in blocks is packed later, unless KVRM_PACK is "now".
+  kvrm_status Finish() {
+    const char* wanted = std::getenv("KVRM_PACK");
+    return packer_->Start(wanted && std::strcmp(wanted, "now") == 0 ? &threads_ : nullptr);
+  }
+
  private:
-  kvrm_status Pack(Weight* w, uint32_t dtype) {
+  kvrm_status Quantize(Weight* w, uint32_t dtype) {
     const uint32_t groups = (w->rows + kGroupRows - 1) / kGroupRows;
     Mapping region;
     KVRM_TRY(Mapping::Reserve(groups * PackedGroupBytes(dtype, w->cols), "a matrix", &region));
@@ -56,15 +68,11 @@ class Preparer {
     threads_.Run(tiles, [&](uint32_t tile, uint32_t) noexcept {
       const uint32_t begin = uint32_t(uint64_t{groups} * tile / tiles);
       const uint32_t end = uint32_t(uint64_t{groups} * (tile + 1) / tiles);
-      if (dtype == w->dtype) {
-        PackGroups(*w, begin, end, region.data());
-      } else {
-        QuantizeGroups(*w, dtype, begin, end, region.data());
-      }
+      QuantizeGroups(*w, dtype, begin, end, region.data());
     });
     w->dtype = dtype;
-    w->packed = true;
-    return Keep(std::move(region), w);
+    packer_->Keep(std::move(region), w);
+    return KVRM_OK;
   }
 
   kvrm_status Straighten(Weight* w) {
@@ -74,10 +82,6 @@ class Preparer {
     for (uint32_t n = 0; n < w->rows; ++n) {
       std::memcpy(region.data() + n * bytes, static_cast<const uint8_t*>(w->data) + w->FileRow(n) * bytes, bytes);
     }
-    return Keep(std::move(region), w);
-  }
-
-  kvrm_status Keep(Mapping region, Weight* w) {
     w->data = region.data();
     w->interleaved_head = 0;
     model_.memory.push_back(std::move(region));
@@ -86,6 +90,7 @@ class Preparer {
 
   Model& model_;
   ThreadPool threads_;
+  std::shared_ptr<Packer> packer_;
 };
 
 }  // namespace
@@ -100,7 +105,8 @@ kvrm_status PrepareWeights(Model* model) {
       KVRM_TRY(preparer.Prepare(&layer.by_role[role]));
     }
   }
-  return preparer.Prepare(&model->lm_head);
+  KVRM_TRY(preparer.Prepare(&model->lm_head));
+  return preparer.Finish();
 }
 
 }  // namespace kvrm::cpu

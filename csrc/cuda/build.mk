@@ -137,11 +137,15 @@ EMULATOR_ABI_TESTS := commit_test model_test \
 EMULATOR_ABI_BINARIES := $(foreach test,$(EMULATOR_ABI_TESTS),build/emu/tests/$(firstword $(subst :, ,$(test))))
 
 cuda-test: $(CUDA_TEST_SRC:csrc/%.cc=build/emu/%) $(EMULATOR_ABI_BINARIES)
-	@failed=0; for t in $(CUDA_TEST_SRC:csrc/%.cc=build/emu/%) $(EMULATOR_ABI_TESTS:%=build/emu/tests/%); do \
-	  words=$$(echo "$$t" | tr : ' '); echo "# $$words"; $$words || failed=1; done; exit $$failed
+	@scripts/run_binaries.sh $(CUDA_TEST_SRC:csrc/%.cc=build/emu/%) $(EMULATOR_ABI_TESTS:%=build/emu/tests/%)
 
 cuda-test-sanitized: $(CUDA_TEST_SRC:csrc/%.cc=build/emu-san/%)
-	$(call native_run,$^)
+	@scripts/run_binaries.sh $^
+
+# What all tests of this page and of csrc/build.mk run, the sanitized ones last, as they are needed last.
+.PHONY: test-binaries
+test-binaries: $(NATIVE_TEST_SRC:csrc/%.cc=build/obj/%) $(NATIVE_TEST_SRC:csrc/%.cc=build/san/%) \
+  $(CUDA_TEST_SRC:csrc/%.cc=build/emu/%) $(EMULATOR_ABI_BINARIES) $(CUDA_TEST_SRC:csrc/%.cc=build/emu-san/%)
 
 cuda-device-tests: $(CUDA_DEVICE_TEST_SRC:csrc/%.cc=build/nvcc/%)
 
