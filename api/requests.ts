@@ -9,9 +9,12 @@ import type { ChatMessage, Engine, GenerateRequest, ModelInfo, SamplingParams } 
 import type { Conversation, PreparedTurn } from "./conversation.ts";
 import { ApiError } from "./errors.ts";
 import type { ExtraFields } from "./extra_fields.ts";
+import { type AliasBody, answerTokens, penaltiesOf } from "./schemas/aliases.ts";
 import type { ChatBody, Message } from "./schemas/chat.ts";
 import type { CompletionBody, Prompt } from "./schemas/completions.ts";
+import { biasesOf } from "./schemas/logit_bias.ts";
 import type { RuleBody } from "./schemas/rules.ts";
+import type { SamplerBody } from "./schemas/samplers.ts";
 import type { SamplingBody } from "./schemas/sampling.ts";
 import { constraintOf } from "./schemas/structured.ts";
 import { toolsOf } from "./schemas/tools.ts";
@@ -23,7 +26,7 @@ export const DEFAULT_COMPLETION_TOKENS = 16;
 export function completionRequests(body: CompletionBody, signal: AbortSignal): GenerateRequest[] {
   const common = present({
     ...commonFields(body, signal),
-    maxTokens: body.max_tokens ?? DEFAULT_COMPLETION_TOKENS,
+    maxTokens: answerTokens(body, body.max_tokens) ?? DEFAULT_COMPLETION_TOKENS,
     logprobs: body.logprobs,
     ...ruleFieldsOf(body),
     ...promptLogprobsOf(body, body.echo ? body.logprobs : null),
@@ -65,7 +68,7 @@ export function chatRequest(
     ...prepared,
     prompt: lastTokens(prepared.prompt, body.truncate_prompt_tokens),
     stop: stop.length > 0 ? stop : undefined,
-    maxTokens: body.max_completion_tokens ?? body.max_tokens,
+    maxTokens: answerTokens(body, body.max_completion_tokens ?? body.max_tokens),
     logprobs: body.logprobs ? body.top_logprobs ?? 0 : undefined,
   });
 }
@@ -141,7 +144,7 @@ export function requireChatTemplate(served: ModelInfo): void {
 }
 
 /** The fields of sampling, stopping and scheduling, as the engine knows them. */
-export function commonFields(body: Partial<SamplingBody>, signal: AbortSignal) {
+export function commonFields(body: Partial<SamplingBody & SamplerBody & AliasBody>, signal: AbortSignal) {
   return {
     sampling: sampling(body),
     stop: typeof body.stop === "string" ? [body.stop] : body.stop,
@@ -169,7 +172,7 @@ function promptLogprobsOf({ prompt_logprobs: count }: RuleBody, echoed: number |
   return { promptLogprobs: Math.max(count, echoed ?? 0), promptRanks: true };
 }
 
-function sampling(body: Partial<SamplingBody>): SamplingParams {
+function sampling(body: Partial<SamplingBody & SamplerBody & AliasBody>): SamplingParams {
   // OpenAI allows a nucleus of no mass at all, which can only mean the best token.
   const onlyBest = body.top_p === 0;
   return present({
@@ -177,13 +180,32 @@ function sampling(body: Partial<SamplingBody>): SamplingParams {
     topK: onlyBest ? 1 : body.top_k === -1 ? 0 : body.top_k,
     topP: onlyBest ? undefined : body.top_p,
     minP: body.min_p,
-    presencePenalty: body.presence_penalty,
-    frequencyPenalty: body.frequency_penalty,
-    repetitionPenalty: body.repetition_penalty,
-    logitBias: body.logit_bias &&
-      Object.entries(body.logit_bias).map(([id, bias]) => [Number(id), bias] as const),
+    topNSigma: body.top_n_sigma,
+    typicalP: body.typical_p,
+    xtcProbability: body.xtc_probability,
+    xtcThreshold: body.xtc_threshold,
+    dynatempRange: body.dynatemp_range,
+    dynatempExponent: body.dynatemp_exponent,
+    dryMultiplier: body.dry_multiplier,
+    dryBase: body.dry_base,
+    dryAllowedLength: body.dry_allowed_length,
+    dryPenaltyLastN: body.dry_penalty_last_n,
+    drySequenceBreakers: body.dry_sequence_breakers,
+    ...penaltiesOf(body),
+    logitBias: body.logit_bias && biasesOf(body.logit_bias),
     seed: body.seed,
   });
+}
+
+/** A completion's body with the log probabilities that `n_probs` asks for; its own field goes before. */
+export function withProbs(body: CompletionBody): CompletionBody {
+  return body.n_probs ? { ...body, logprobs: body.logprobs ?? body.n_probs } : body;
+}
+
+/** A chat's body with the same. */
+export function withChatProbs(body: ChatBody): ChatBody {
+  if (!body.n_probs) return body;
+  return { ...body, logprobs: true, top_logprobs: body.top_logprobs ?? body.n_probs };
 }
 
 /** The fields that are neither null nor undefined. */

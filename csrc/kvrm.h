@@ -21,7 +21,7 @@
 extern "C" {
 #endif
 
-#define KVRM_ABI_VERSION 3u
+#define KVRM_ABI_VERSION 4u
 #define KVRM_DESCRIPTOR_MAGIC 0x4d52564bu  // "KVRM"
 #define KVRM_RESULT_MAGIC 0x5352564bu      // "KVRS"
 
@@ -253,7 +253,27 @@ typedef enum kvrm_role {
   F(f32, presence_penalty)   /* 0: off */                                                       \
   F(f32, frequency_penalty)  /* 0: off */                                                       \
   F(u32, mask)         /* 0: every token; 1 + i: those whose bits are set in masks[i]; bit t % 32 */\
-                       /* of word t / 32 is token t's; needs a sample */
+                       /* of word t / 32 is token t's; needs a sample */                       \
+  F(f32, top_n_sigma)  /* 0: off; see the draw below, as for the five after it */               \
+  F(f32, typical_p)    /* 0: off, else at most 1 */                                             \
+  F(f32, xtc_probability)   /* 0: off, at most 1 */                                             \
+  F(f32, xtc_threshold)     /* within 0..1 */                                                   \
+  F(f32, dynatemp_range)    /* 0: off */                                                        \
+  F(f32, dynatemp_exponent) /* at least 0 */
+
+// The draw of a slot with a temperature, among what penalties, biases and the mask have left, in this order:
+//   top_n_sigma        logits of at least max - top_n_sigma * their standard deviation stay
+//   top_k              the k best stay; ties go to the lower id, here and below
+//   typical_p          the fewest tokens stay whose surprises, -log of their probabilities, lie nearest to the
+//                      entropy and that have more than typical_p together
+//   top_p, min_p       of the distribution at `temperature`, min_p of what top_p left
+//   xtc                in a share of xtc_probability of the draws: of the tokens with a probability of at least
+//                      xtc_threshold, where there are two or more, the least probable one alone stays
+//   dynatemp           the temperature becomes low + (high - low) * (entropy / log(tokens left)) ^ dynatemp_exponent,
+//                      with low = max(0, temperature - dynatemp_range) and high = temperature + dynatemp_range
+// Probabilities and entropies of typical_p, xtc and dynatemp are those at temperature 1 of what is left by then.
+// Two random numbers, of the seed and the counter, decide: one the draw, one whether XTC acts. With temperature 0
+// none of this matters: the best token is taken.
 
 #define KVRM_SEGMENT_PROMPT_LOGPROBS 1u  // report every row's target under the row's distribution
 
@@ -309,10 +329,10 @@ typedef enum kvrm_role {
 //
 // Edits are sorted by slot; the slot may be idle. CLEAR comes first of its slot's edits in a step. A token
 // is biased once between two CLEARs.
-#define KVRM_EDIT_CLEAR 0u   // kind: forget the slot's counts and biases; token and value 0
+#define KVRM_EDIT_CLEAR 0u   // kind: forget the slot's counts and biases, with value 1 its biases alone; token 0
 #define KVRM_EDIT_PROMPT 1u  // the prompt has the token; value 0
 #define KVRM_EDIT_COUNT 2u   // the answer has the token value times more, 1 to KVRM_MAX_COUNT
-#define KVRM_EDIT_BIAS 3u    // value: the bias, as the bits of a finite f32
+#define KVRM_EDIT_BIAS 3u    // value: the bias, as the bits of a finite f32, or of -inf: never
 
 #define KVRM_EDIT_FIELDS(F)                                                                     \
   F(u32, slot_kind) /* slot | kind << 16 */                                                     \

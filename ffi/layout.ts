@@ -8,7 +8,7 @@
 
 /** Constants of kvrm.h that the runtime needs, by their C names. */
 export const KVRM = {
-  ABI_VERSION: 3,
+  ABI_VERSION: 4,
   DESCRIPTOR_MAGIC: 0x4d52564b,
   RESULT_MAGIC: 0x5352564b,
   MAX_IN_FLIGHT: 3,
@@ -210,6 +210,12 @@ export const SLOT = record("slot", [
   "f32 presence_penalty",
   "f32 frequency_penalty",
   "u32 mask",
+  "f32 top_n_sigma",
+  "f32 typical_p",
+  "f32 xtc_probability",
+  "f32 xtc_threshold",
+  "f32 dynatemp_range",
+  "f32 dynatemp_exponent",
 ]);
 
 /** kvrm_segment, in words. */

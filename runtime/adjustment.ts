@@ -5,6 +5,7 @@
  * @module
  */
 import { EDIT, KVRM } from "../ffi/mod.ts";
+import { type DryOptions, DryPenalty } from "./dry.ts";
 
 /** The options that change logits. */
 export interface AdjustmentOptions {
@@ -15,9 +16,10 @@ export interface AdjustmentOptions {
   repetitionPenalty: number;
   biasTokens: Int32Array;
   biasValues: Float32Array;
+  dry: DryOptions | null;
 }
 
-/** Options that change no logit, and rule no token out. */
+/** Options that change no logit, rule no token out, and shape no distribution. */
 export const UNADJUSTED = {
   presencePenalty: 0,
   frequencyPenalty: 0,
@@ -25,30 +27,56 @@ export const UNADJUSTED = {
   biasTokens: new Int32Array(0),
   biasValues: new Float32Array(0),
   rules: null,
+  dry: null,
+  samplers: null,
 } as const;
 
+/** Values of a CLEAR: what the slot forgets. */
+const EVERYTHING = 0;
+const BIASES = 1;
+
 /**
- * The edits of one sequence: CLEAR, its prompt's tokens, its biases, and the tokens of the answer that it
- * had when it got its slot. From then on the engine counts what it samples.
+ * The edits of one sequence. When it enters a slot: CLEAR, its prompt's tokens, the tokens of the answer that it has
+ * by then, and its biases; from then on the engine counts what it samples. With DRY the biases change from token to
+ * token, and are sent anew where they do.
  */
 export class Adjustment {
   /** The prompt's different tokens, where a penalty looks at them. */
   readonly #promptTokens: Int32Array;
+  /** The request's own biases, and their values' bits. */
+  readonly #ownTokens: Int32Array;
+  readonly #ownValues: Float32Array;
+  /** Those that are sent, the first `#biasCount`: the request's own, and with DRY its penalties too. */
   readonly #biasTokens: Int32Array;
-  /** The biases' bits. */
+  readonly #biasValues: Float32Array;
   readonly #biasBits: Uint32Array;
   /** Whether a penalty looks at the answer. */
   readonly #counts: boolean;
-  #all = 0;
-  /** Edits sent since the slot was entered. */
+  readonly #dry: DryPenalty | null;
+  /** Tokens that the sequence had when DRY looked at it last; -1: not in this slot. */
+  #lookedAt = -1;
+  /** Whether the slot's biases are others than the request's own. */
+  #penalised = false;
+  // The list that is being sent: one CLEAR or none, prompt, answer, biases; and how much of it was.
+  #clears = 0;
+  #clearValue = EVERYTHING;
+  #promptCount = 0;
+  #answerCount = 0;
+  #biasCount = 0;
   #sent = 0;
 
   private constructor(options: AdjustmentOptions, penalised: boolean) {
     this.#promptTokens = options.repetitionPenalty === 1
       ? new Int32Array(0)
       : Int32Array.from(new Set(options.prompt));
-    this.#biasTokens = options.biasTokens;
-    this.#biasBits = new Uint32Array(options.biasValues.slice().buffer);
+    this.#ownTokens = options.biasTokens;
+    this.#ownValues = options.biasValues;
+    const { dry } = options;
+    this.#dry = dry === null ? null : new DryPenalty(dry, options.prompt.length + options.maxTokens);
+    this.#biasTokens = dry === null ? this.#ownTokens : new Int32Array(KVRM.MAX_BIASES);
+    this.#biasValues = dry === null ? this.#ownValues.slice() : new Float32Array(KVRM.MAX_BIASES);
+    this.#biasTokens.set(this.#ownTokens);
+    this.#biasBits = new Uint32Array(this.#biasValues.buffer);
     this.#counts = penalised;
   }
 
@@ -56,19 +84,69 @@ export class Adjustment {
   static of(options: AdjustmentOptions): Adjustment | null {
     const penalised = options.presencePenalty !== 0 || options.frequencyPenalty !== 0 ||
       options.repetitionPenalty !== 1;
-    if (options.maxTokens === 0 || (!penalised && options.biasTokens.length === 0)) return null;
+    const biased = options.biasTokens.length > 0 || options.dry !== null;
+    if (options.maxTokens === 0 || (!penalised && !biased)) return null;
     return new Adjustment(options, penalised);
+  }
+
+  /** Whether the edits depend on the token before, so that the sequence cannot run a step ahead. */
+  get waits(): boolean {
+    return this.#dry !== null;
   }
 
   /** The sequence has entered a slot with so many tokens of its answer: everything is to be sent. */
   enter(generated: number): void {
-    this.#all = 1 + this.#promptTokens.length + this.#biasTokens.length + (this.#counts ? generated : 0);
+    this.#clears = 1;
+    this.#clearValue = EVERYTHING;
+    this.#promptCount = this.#promptTokens.length;
+    this.#answerCount = this.#counts ? generated : 0;
+    this.#biasCount = this.#ownTokens.length;
+    this.#biasValues.set(this.#ownValues);
     this.#sent = 0;
+    this.#lookedAt = -1;
+    this.#penalised = false;
+  }
+
+  /**
+   * Before the edits of the token that follows the first `length` of `known` are sent: makes what depends on these.
+   * All tokens have to be known where {@link waits}; nothing happens elsewhere.
+   */
+  prepare(known: Int32Array, length: number): void {
+    const dry = this.#dry;
+    if (dry === null || this.#lookedAt === length) return;
+    const entered = this.#lookedAt < 0;
+    this.#lookedAt = length;
+    dry.find(known, length);
+    if (!entered) {
+      if (dry.count === 0 && !this.#penalised) return;
+      this.#clears = 1;
+      this.#clearValue = BIASES;
+      this.#promptCount = this.#answerCount = this.#sent = 0;
+    }
+    this.#penalised = dry.count > 0;
+    this.#addPenalties(dry);
+  }
+
+  /** The request's own biases, and the penalties: for as many tokens as a slot can have biases of. */
+  #addPenalties({ tokens, penalties, count }: DryPenalty): void {
+    const own = this.#ownTokens.length;
+    this.#biasValues.set(this.#ownValues);
+    this.#biasCount = own;
+    for (let i = 0; i < count; i++) {
+      let at = 0;
+      while (at < own && this.#ownTokens[at] !== tokens[i]) at++;
+      if (at < own) {
+        this.#biasValues[at]! -= penalties[i]!;
+      } else if (this.#biasCount < this.#biasTokens.length) {
+        this.#biasTokens[this.#biasCount] = tokens[i]!;
+        this.#biasValues[this.#biasCount++] = -penalties[i]!;
+      }
+    }
   }
 
   /** Edits that are still to be sent before the slot may sample. */
   get left(): number {
-    return this.#all - this.#sent;
+    return this.#clears + this.#promptCount + this.#answerCount + this.#biasCount - this.#sent;
   }
 
   /** The next `count` edits are on their way. */
@@ -78,24 +156,25 @@ export class Adjustment {
 
   /** Writes the next `count` edits of `slot` from word `at` on. `answer`: the tokens generated so far. */
   write(u32: Uint32Array, at: number, slot: number, count: number, answer: Int32Array, first: number): void {
-    const prompt = 1;
-    const biases = prompt + this.#promptTokens.length;
-    const counts = biases + this.#biasTokens.length;
+    const prompt = this.#clears;
+    const counts = prompt + this.#promptCount;
+    const biases = counts + this.#answerCount;
     for (let i = this.#sent; i < this.#sent + count; i++, at += EDIT.words) {
       let kind: number = KVRM.EDIT_CLEAR;
       let token = 0;
-      let value = 0;
-      if (i >= counts) {
-        kind = KVRM.EDIT_COUNT;
-        token = answer[first + i - counts]!;
-        value = 1;
-      } else if (i >= biases) {
+      let value = this.#clearValue;
+      if (i >= biases) {
         kind = KVRM.EDIT_BIAS;
         token = this.#biasTokens[i - biases]!;
         value = this.#biasBits[i - biases]!;
+      } else if (i >= counts) {
+        kind = KVRM.EDIT_COUNT;
+        token = answer[first + i - counts]!;
+        value = 1;
       } else if (i >= prompt) {
         kind = KVRM.EDIT_PROMPT;
         token = this.#promptTokens[i - prompt]!;
+        value = 0;
       }
       u32[at + EDIT.slot_kind] = (slot | kind << 16) >>> 0;
       u32[at + EDIT.token] = token;

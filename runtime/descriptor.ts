@@ -8,6 +8,7 @@ import { EDIT, GROUP, HEADER, KVRM, type NativeEngineInfo, SEGMENT, SLOT, SUMMAR
 import type { MaskClient } from "./grammar/board.ts";
 import type { BlockPager } from "./kv/mod.ts";
 import type { StepPlan } from "./step_plan.ts";
+import { writeSamplers } from "./samplers.ts";
 import type { Sequence } from "./sequence.ts";
 
 /** Capacities that the engine was created with. */
@@ -240,6 +241,7 @@ export class Descriptor {
     u32[at + SLOT.top_k] = sequence.topK;
     this.#f32[at + SLOT.top_p] = sequence.topP;
     this.#f32[at + SLOT.min_p] = sequence.minP;
+    if (sequence.samplers !== null) writeSamplers(this.#f32, at, sequence.samplers);
     u32[at + SLOT.seed_lo] = sequence.seedLo;
     u32[at + SLOT.seed_hi] = sequence.seedHi;
     u32[at + SLOT.counter] = sequence.nextSample;

@@ -44,6 +44,7 @@ import type {
   ModelInfo,
   TokenLogprob,
 } from "./types.ts";
+import { BreakerIndex, MOST_DRY_WORDS } from "./dry_check.ts";
 import { checkRequest } from "./request.ts";
 import { MOST_RULE_WORDS } from "./rule_check.ts";
 import type { WorkerMessage, WorkerStart } from "./worker.ts";
@@ -146,6 +147,7 @@ class WorkerEngine implements Engine {
   readonly #choices = new Map<number, Choice>();
   /** Null where no request has a constraint. */
   readonly #grammars: GrammarService | null;
+  readonly #breakers: BreakerIndex;
   /** Grammars that requests in flight use. */
   readonly #held = new Map<EngineGeneration, number>();
   readonly #stopped: Promise<void>;
@@ -192,6 +194,11 @@ class WorkerEngine implements Engine {
       chatTemplate: model.chatTemplate?.source ?? "",
     };
     const vocab = model.tables.config.vocab;
+    this.#breakers = new BreakerIndex({
+      size: vocab,
+      bytes: (token) => model.tokenizer.tokenBytes(token),
+      encode: (text) => model.tokenizer.encode(text, { addSpecialTokens: false }),
+    });
     const board = sizes.native.maskRows === 0 ? null : allocateBoard(this.slots, sizes.maxContext, vocab);
     this.#grammars = board === null ? null : new GrammarService({
       board,
@@ -204,7 +211,7 @@ class WorkerEngine implements Engine {
       sizes,
       libraryPath: library.path,
       commands: Ring.allocate(
-        Math.max(1 << 16, 2 * sizes.maxContext + Math.ceil(vocab / 32) + MOST_RULE_WORDS + 4096),
+        2 * sizes.maxContext + 2 * Math.ceil(vocab / 32) + MOST_RULE_WORDS + MOST_DRY_WORDS + 4096,
       ),
       events: Ring.allocate(EVENT_RING_WORDS),
       control: new SharedArrayBuffer(Control.WORDS * 4),
@@ -284,6 +291,7 @@ class WorkerEngine implements Engine {
       eosTokenIds: this.#loaded.eosTokenIds,
       masks: this.#grammars !== null,
       encode: (text) => this.encode(text, { addSpecialTokens: false }),
+      breakers: (texts) => this.#breakers.of(texts),
     });
     if (plan.n > this.#maxQueue) {
       throw new InvalidRequestError(

@@ -4,9 +4,11 @@
  *
  * @module
  */
+import { dryWords, putDry, takeDry } from "./dry.ts";
 import type { LoopSink, Tops } from "./loop.ts";
 import type { Ring } from "./ring.ts";
 import type { RuleOptions } from "./rules.ts";
+import { putSamplers, SAMPLER_WORDS, takeSamplers } from "./samplers.ts";
 import { Sequence, type SequenceOptions } from "./sequence.ts";
 import { now } from "./telemetry/request_metrics.ts";
 
@@ -40,14 +42,15 @@ export interface Submission extends Omit<SequenceOptions, "parent"> {
   parent: number;
 }
 
-const SUBMIT_WORDS = 21;
+const SUBMIT_WORDS = 23 + SAMPLER_WORDS;
 /** Before the arrays of rules: vocabulary, tokens at least, and the arrays' lengths. */
 const RULE_WORDS = 6;
 
 /** Words that a submission takes on the ring. */
 export function submitWords(submission: Submission): number {
-  const { stopTokens, biasTokens, prompt, rules } = submission;
-  return SUBMIT_WORDS + stopTokens.length + 2 * biasTokens.length + prompt.length + ruleWords(rules);
+  const { stopTokens, biasTokens, prompt, rules, dry } = submission;
+  return SUBMIT_WORDS + stopTokens.length + 2 * biasTokens.length + prompt.length + ruleWords(rules) +
+    dryWords(dry);
 }
 
 function ruleWords(rules: RuleOptions | null): number {
@@ -79,6 +82,10 @@ export function putSubmit(ring: Ring, submission: Submission): void {
   ring.put(submission.parent);
   ring.put(submission.grammar);
   ring.put(submission.rules === null ? 0 : 1);
+  ring.put(submission.samplers === null ? 0 : 1);
+  if (submission.samplers !== null) putSamplers(ring, submission.samplers);
+  ring.put(submission.dry === null ? 0 : 1);
+  if (submission.dry !== null) putDry(ring, submission.dry);
   for (const token of submission.stopTokens) ring.put(token);
   for (const token of submission.biasTokens) ring.put(token);
   for (const bias of submission.biasValues) ring.putFloat(bias);
@@ -129,6 +136,8 @@ export function takeSubmit(ring: Ring, parentOf: (id: number) => Sequence | null
   const parent = parentOf(ring.take());
   const grammar = ring.take();
   const ruled = ring.take() === 1;
+  const samplers = ring.take() === 1 ? takeSamplers(ring) : null;
+  const dry = ring.take() === 1 ? takeDry(ring) : null;
   const stopTokens = new Int32Array(stopCount);
   for (let i = 0; i < stopCount; i++) stopTokens[i] = ring.take();
   const biasTokens = new Int32Array(biasCount);
@@ -146,6 +155,8 @@ export function takeSubmit(ring: Ring, parentOf: (id: number) => Sequence | null
     topK,
     topP,
     minP,
+    samplers,
+    dry,
     presencePenalty,
     frequencyPenalty,
     repetitionPenalty,

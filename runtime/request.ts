@@ -4,14 +4,16 @@
  * @module
  */
 import { KVRM } from "../ffi/mod.ts";
+import { integer, number } from "./checks.ts";
+import { checkDry, type DryLimits } from "./dry_check.ts";
 import { InvalidRequestError } from "./errors.ts";
 import type { Submission } from "./protocol.ts";
 import { checkRules, type RuleLimits } from "./rule_check.ts";
+import { checkSamplers } from "./samplers.ts";
 import type { GenerateRequest } from "./types.ts";
 
 /** What a request is held against. */
-export interface RequestLimits extends RuleLimits {
-  maxContext: number;
+export interface RequestLimits extends RuleLimits, DryLimits {
   /** From the model's generation_config. */
   defaults: { temperature?: number; topK?: number; topP?: number; minP?: number };
 }
@@ -57,6 +59,8 @@ export function checkRequest(
       1e-30,
       number("repetition_penalty", sampling.repetitionPenalty ?? 1, Number.MIN_VALUE, 10),
     ),
+    samplers: checkSamplers(sampling),
+    dry: checkDry(sampling, limits),
     ...checkBias(sampling.logitBias ?? [], limits),
     logprobs: optionalCount("logprobs", request.logprobs),
     promptLogprobs: promptLogprobs(request),
@@ -75,32 +79,36 @@ export function checkRequest(
   };
 }
 
+/** The tokens of ids and texts; where one has several biases, they add up. */
 function checkBias(
-  pairs: readonly (readonly [number, number])[],
-  { vocab }: RequestLimits,
+  pairs: readonly (readonly [number | string, number])[],
+  { vocab, encode }: RequestLimits,
 ): { biasTokens: Int32Array; biasValues: Float32Array } {
-  if (pairs.length > KVRM.MAX_BIASES) {
-    throw new InvalidRequestError(
-      `logit_bias has ${pairs.length} tokens, wanted at most ${KVRM.MAX_BIASES}`,
-      "logit_bias",
-    );
-  }
-  const seen = new Set<number>();
-  for (const [token, bias] of pairs) {
-    if (!Number.isInteger(token) || token < 0 || token >= vocab || seen.has(token)) {
+  const sums = new Map<number, number>();
+  for (const [what, bias] of pairs) {
+    if (bias !== -Infinity) number(`logit_bias of ${biased(what)}`, bias, -100, 100, "logit_bias");
+    if (typeof what === "number" && (!Number.isInteger(what) || what < 0 || what >= vocab)) {
       throw new InvalidRequestError(
-        `logit_bias contains the token id ${token}${seen.has(token) ? " twice" : ""}, ` +
-          `wanted different integers from 0 to ${vocab - 1}`,
+        `logit_bias contains the token id ${what}, wanted integers from 0 to ${vocab - 1}`,
         "logit_bias",
       );
     }
-    number(`logit_bias of token ${token}`, bias, -100, 100, "logit_bias");
-    seen.add(token);
+    for (const token of typeof what === "number" ? [what] : encode(what)) {
+      // What the model has no logit for cannot be sampled anyway.
+      if (token < vocab) sums.set(token, (sums.get(token) ?? 0) + bias);
+    }
   }
-  return {
-    biasTokens: Int32Array.from(pairs, ([token]) => token),
-    biasValues: Float32Array.from(pairs, ([, bias]) => bias),
-  };
+  if (sums.size > KVRM.MAX_BIASES) {
+    throw new InvalidRequestError(
+      `logit_bias has ${sums.size} tokens, wanted at most ${KVRM.MAX_BIASES}`,
+      "logit_bias",
+    );
+  }
+  return { biasTokens: Int32Array.from(sums.keys()), biasValues: Float32Array.from(sums.values()) };
+}
+
+function biased(what: number | string): string {
+  return typeof what === "number" ? `token ${what}` : JSON.stringify(what);
 }
 
 function checkLength(request: GenerateRequest, prompt: readonly number[], limits: RequestLimits): number {
@@ -135,17 +143,6 @@ function promptLogprobs({ promptLogprobs, promptRanks = false }: GenerateRequest
 
 function optionalCount(name: string, value: number | undefined): number {
   return value === undefined ? 0 : 1 + integer(name, value, 0, KVRM.MAX_TOP_LOGPROBS);
-}
-
-function integer(name: string, value: number, low: number, high: number): number {
-  if (Number.isInteger(value) && value >= low && value <= high) return value;
-  throw new InvalidRequestError(`${name} is ${value}, wanted an integer from ${low} to ${high}`, name);
-}
-
-function number(name: string, value: number, low: number, high: number, param = name): number {
-  if (value >= low && value <= high) return value;
-  const from = low === Number.MIN_VALUE ? "more than 0" : `${low}`;
-  throw new InvalidRequestError(`${name} is ${value}, wanted a number from ${from} to ${high}`, param);
 }
 
 function randomSeed(): number {

@@ -320,9 +320,9 @@ export class Scheduler {
   /** Whether the sequence needs no mask, or its mask is there. Asking for it has it made. */
   #maySample(sequence: Sequence): boolean {
     if (sequence.grammar > 0 && !this.#masks!.ready(sequence)) return false;
+    if (sequence.waits && sequence.pending > 0) return false;
     const { rules } = sequence;
     if (rules === null) return true;
-    if (rules.waits && sequence.pending > 0) return false;
     if (rules.prepare(sequence, sequence.grammar > 0 ? this.#masks!.mask(sequence) : null)) return true;
     this.stuck.push(sequence);
     return false;
@@ -330,6 +330,7 @@ export class Scheduler {
 
   /** Lets the step send what it can of the sequence's edits; whether they are all in with it. */
   #planEdits(plan: StepPlan, sequence: Sequence): boolean {
+    sequence.adjustment?.prepare(sequence.tokens, sequence.length);
     const left = sequence.adjustment?.left ?? 0;
     const count = Math.min(left, this.editLimit - plan.editCount);
     if (count > 0) {

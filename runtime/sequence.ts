@@ -4,8 +4,10 @@
  * @module
  */
 import { Adjustment } from "./adjustment.ts";
+import type { DryOptions } from "./dry.ts";
 import type { BlockMap } from "./kv/mod.ts";
 import { type RuleOptions, TokenRules } from "./rules.ts";
+import type { SamplerOptions } from "./samplers.ts";
 
 /** Where a sequence is in its life. */
 export const State = { WAITING: 0, RUNNING: 1, FINISHED: 2 } as const;
@@ -21,6 +23,10 @@ export interface SequenceOptions {
   topK: number;
   topP: number;
   minP: number;
+  /** Penalties of repetitions; null: none. */
+  dry: DryOptions | null;
+  /** llama.cpp's samplers; null: none. */
+  samplers: SamplerOptions | null;
   /** 0: off */
   presencePenalty: number;
   /** 0: off */
@@ -57,6 +63,7 @@ export class Sequence {
   readonly topK: number;
   readonly topP: number;
   readonly minP: number;
+  readonly samplers: SamplerOptions | null;
   readonly presencePenalty: number;
   readonly frequencyPenalty: number;
   readonly repetitionPenalty: number;
@@ -104,6 +111,7 @@ export class Sequence {
     this.topK = options.topK;
     this.topP = options.topP;
     this.minP = options.minP;
+    this.samplers = options.samplers;
     this.presencePenalty = options.presencePenalty;
     this.frequencyPenalty = options.frequencyPenalty;
     this.repetitionPenalty = options.repetitionPenalty;
@@ -132,6 +140,11 @@ export class Sequence {
   /** Tokens, known or in flight, whose KV no committed step writes yet. */
   get unscheduled(): number {
     return this.length + this.pending - this.scheduled;
+  }
+
+  /** Whether what it may sample depends on the token before, so that it cannot run a step ahead. */
+  get waits(): boolean {
+    return (this.rules?.waits ?? false) || (this.adjustment?.waits ?? false);
   }
 
   /** Whether `token` ends the sequence. */

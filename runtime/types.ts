@@ -21,7 +21,8 @@ export type KvDtype = "f32" | "f16" | "bf16" | "fp8" | "q8";
 
 /**
  * How tokens are drawn. Logits are changed by the repetition, frequency and presence penalties and the
- * biases, in this order; filters then apply in the order temperature, top-k, top-p, min-p.
+ * biases, in this order; filters then apply in the order top-n-sigma, top-k, typical, top-p, min-p, XTC, dynamic
+ * temperature. Top-p and min-p look at the distribution at `temperature`, llama.cpp's samplers at that at 1.
  */
 export interface SamplingParams {
   /** 0 is greedy. Default: the model's generation_config, else 1. */
@@ -32,6 +33,21 @@ export interface SamplingParams {
   topP?: number;
   /** Drop tokens below this share of the most probable one's probability, in [0, 1]; 0 is off. */
   minP?: number;
+  /** Keep logits of at least the highest less so many of their standard deviations, up to 1000; 0 or less is off. */
+  topNSigma?: number;
+  /**
+   * Keep the fewest tokens whose surprise lies nearest to the entropy and that have more than this probability
+   * together, in [0, 1]; 1 is off.
+   */
+  typicalP?: number;
+  /** In this share of the draws take out all but the last of the tokens that reach `xtcThreshold`; 0 is off. */
+  xtcProbability?: number;
+  /** In [0, 1]; more than 0.5 is off. Default 0.1. */
+  xtcThreshold?: number;
+  /** The temperature becomes one within so much of `temperature`, by the entropy, in [0, 100]; 0 is off. */
+  dynatempRange?: number;
+  /** Power of the entropy's share of the greatest possible, in [0, 100]. Default 1. */
+  dynatempExponent?: number;
   /** Subtracted from the logit of every token that the answer has, in [-2, 2]; 0 is off. */
   presencePenalty?: number;
   /** Subtracted from a token's logit once for each time that the answer has it, in [-2, 2]; 0 is off. */
@@ -41,8 +57,21 @@ export interface SamplingParams {
    * (0, 10]; 1 is off.
    */
   repetitionPenalty?: number;
-  /** Pairs of a token id and what is added to its logit, in [-100, 100]; each token once, at most 1,024. */
-  logitBias?: readonly (readonly [token: number, bias: number])[];
+  /**
+   * Pairs of a token id, or of a text whose tokens are meant, and what is added to the logit, in [-100, 100], or
+   * -Infinity for never; at most 1,024 tokens. Several of one token add up.
+   */
+  logitBias?: readonly (readonly [token: number | string, bias: number])[];
+  /** DRY: the penalty of a token that prolongs a repetition of `dryAllowedLength` tokens, in [0, 100]; 0 is off. */
+  dryMultiplier?: number;
+  /** What it is multiplied with for each token more, up to 100; less than 1 is the default. Default 1.75. */
+  dryBase?: number;
+  /** Tokens that may come again, 0 or more. Default 2. */
+  dryAllowedLength?: number;
+  /** Tokens of prompt and answer that are looked back on; 0 is off, -1 all. Default -1. */
+  dryPenaltyLastN?: number;
+  /** Texts that no repetition goes beyond, at most 64. Default: a line break, `:`, `"` and `*`. */
+  drySequenceBreakers?: readonly string[];
   /** Same seed, prompt and parameters: same tokens. Default: a random one. An integer, 0 to 2^53 - 1. */
   seed?: number;
 }

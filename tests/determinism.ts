@@ -6,10 +6,12 @@
  */
 import { assert, assertEquals } from "@std/assert";
 import fc from "fast-check";
+import type { DryOptions } from "../runtime/dry.ts";
 import { reservesSlots } from "../runtime/kv/mod.ts";
 import type { ModelTables } from "../runtime/model/folder.ts";
 import type { EngineOptions } from "../runtime/options.ts";
 import { clear, everyToken, type RuleOptions } from "../runtime/rules.ts";
+import type { SamplerOptions } from "../runtime/samplers.ts";
 import type { SequenceOptions } from "../runtime/sequence.ts";
 import { State } from "../runtime/sequence.ts";
 import type { KvDtype, KvMode } from "../runtime/types.ts";
@@ -180,6 +182,35 @@ function rulesOf({ seedLo = 0 }: Partial<SequenceOptions>, vocab: number): RuleO
   };
 }
 
+/** llama.cpp's samplers for half of the requests, one of them or several; made of the seed, as the rules. */
+function samplersOf({ seedHi = 0 }: Partial<SequenceOptions>): SamplerOptions | null {
+  if (seedHi % 2 === 0) return null;
+  const which = seedHi >> 1;
+  return {
+    topNSigma: which & 1 ? 1.3 : 0,
+    typicalP: which & 2 ? 0.6 : 0,
+    xtcProbability: which & 4 ? 0.5 : 0,
+    xtcThreshold: 0.02,
+    dynatempRange: which & 8 ? 0.5 : 0,
+    dynatempExponent: 1.5,
+  };
+}
+
+/** DRY for a few requests; made of the seed, as the rules. */
+function dryOf({ seedHi = 0 }: Partial<SequenceOptions>, vocab: number): DryOptions | null {
+  if (seedHi % 5 !== 0) return null;
+  const none = new Int32Array(0);
+  const alone = new Uint32Array(Math.ceil(vocab / 32));
+  alone[0] = 1 << seedHi % 32;
+  return {
+    multiplier: 3,
+    base: 1.75,
+    allowedLength: seedHi % 3,
+    lastTokens: MAX_CONTEXT,
+    breakers: { alone, heads: none, tailOf: none, tailTokens: none, tailLengths: none },
+  };
+}
+
 /** Fails unless both answers agree to the last bit. */
 export function assertSame(found: Outcome, wanted: Outcome, what: string): void {
   assertEquals(found.tokens, wanted.tokens, `${what}: tokens`);
@@ -219,7 +250,12 @@ export function checkDeterminism(model: Subject): void {
       fc.property(requests, setting, fc.nat(), (many, drawn, seed) => {
         // Modes that reserve slots give no block back, and so have no far history.
         const on = model.far && reservesSlots(drawn.kvMode) ? { ...drawn, kvMode: "kv-rm" as const } : drawn;
-        const options = many.map(({ sampling }) => ({ ...sampling, rules: rulesOf(sampling, vocab) }));
+        const options = many.map(({ sampling }) => ({
+          ...sampling,
+          rules: rulesOf(sampling, vocab),
+          samplers: samplersOf(sampling),
+          dry: dryOf(sampling, vocab),
+        }));
         const wanted = many.map((one, i) => alone.run(one.prompt, limit(one.maxTokens), options[i]));
         using together = open(model, on);
         if (on.fragment > 0 && on.kvMode === "kv-rm") fragment(together, on.fragment);

@@ -20,6 +20,7 @@ import {
   namesIds,
   requireChatTemplate,
   requireModel,
+  withChatProbs,
 } from "../requests.ts";
 import { type ChatBody, chatBody, checkChat } from "../schemas/chat.ts";
 import { validate } from "../schemas/validate.ts";
@@ -36,8 +37,9 @@ export function chatRoutes(context: ApiContext): Hono<ApiEnv> {
 
 async function chat(context: ApiContext, c: Context<ApiEnv>): Promise<Response> {
   const { engine, log, maxBodyBytes, toolFormat } = context;
-  const body = validate(chatBody, await readJson(c.req.raw, maxBodyBytes));
-  checkChat(body);
+  const asked = validate(chatBody, await readJson(c.req.raw, maxBodyBytes));
+  checkChat(asked);
+  const body = withChatProbs(asked);
   requireModel(engine.model, body.model);
   requireChatTemplate(engine.model);
   const turn = prepareTurn(engine, conversationOf(body), toolFormat);

@@ -19,6 +19,7 @@ import {
   promptsOf,
   requireModel,
   withExactPrompts,
+  withProbs,
 } from "../requests.ts";
 import { checkCompletion, type CompletionBody, completionBody, type Prompt } from "../schemas/completions.ts";
 import { validate } from "../schemas/validate.ts";
@@ -35,7 +36,7 @@ async function complete({ engine, log, maxBodyBytes }: ApiContext, c: Context<Ap
   const asked = validate(completionBody, await readJson(c.req.raw, maxBodyBytes));
   checkCompletion(asked);
   requireModel(engine.model, asked.model);
-  const body = withExactPrompts(engine, asked);
+  const body = withExactPrompts(engine, withProbs(asked));
   const started = await startAll(engine, completionRequests(body, c.req.raw.signal));
   const generations = body.include_stop_str_in_output ? started.map(withStopText) : started;
   const identity = newIdentity("cmpl", "text_completion", engine.model.id, c.get("record"));

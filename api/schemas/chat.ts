@@ -6,9 +6,11 @@
 
 import { z } from "zod";
 import { InvalidRequestError } from "../../runtime/errors.ts";
+import { aliasFields, checkAliases } from "./aliases.ts";
 import { unsupportedChatFields, unsupportedFields } from "./extras.ts";
 import { flag, integer, list, refused } from "./fields.ts";
 import { ruleFields } from "./rules.ts";
+import { samplerFields } from "./samplers.ts";
 import { checkStreamOptions, samplingFields, tokenCount } from "./sampling.ts";
 import { toolCall, toolChoiceField, toolsField, toolsOf } from "./tools.ts";
 
@@ -61,6 +63,8 @@ export const renderingFields = {
 /** The body of `POST /v1/chat/completions`. */
 export const chatBody = z.object({
   ...samplingFields,
+  ...samplerFields,
+  ...aliasFields(1),
   ...ruleFields,
   messages: messagesField,
   max_tokens: tokenCount(1),
@@ -95,6 +99,7 @@ export function checkChat(body: ChatBody): void {
   }
   toolsOf(body);
   checkRendering(body);
+  checkAliases(body);
   checkStreamOptions(body);
 }
 

@@ -6,9 +6,11 @@
 
 import { z } from "zod";
 import { InvalidRequestError } from "../../runtime/errors.ts";
+import { aliasFields, checkAliases } from "./aliases.ts";
 import { unsupportedFields } from "./extras.ts";
 import { flag, integer, refused } from "./fields.ts";
 import { ruleFields } from "./rules.ts";
+import { samplerFields } from "./samplers.ts";
 import { checkStreamOptions, samplingFields, tokenCount } from "./sampling.ts";
 
 /** Text, or the ids of its tokens. */
@@ -67,6 +69,8 @@ const prompt: z.ZodType<Prompt | readonly Prompt[]> = z.any().superRefine((value
 /** The body of `POST /v1/completions`. */
 export const completionBody = z.object({
   ...samplingFields,
+  ...samplerFields,
+  ...aliasFields(0),
   ...ruleFields,
   prompt,
   max_tokens: tokenCount(0),
@@ -92,5 +96,6 @@ export function checkCompletion(body: CompletionBody): void {
       "unsupported_parameter",
     );
   }
+  checkAliases(body);
   checkStreamOptions(body);
 }

@@ -12,10 +12,7 @@ export const unsupportedFields = {
   use_beam_search: neutral(false),
   length_penalty: neutral(1),
   logits_processors: neutral([]),
-  typical_p: neutral(1),
   mirostat: neutral(0),
-  dry_multiplier: neutral(0),
-  xtc_probability: neutral(0),
 };
 
 /** Of chats alone. */

@@ -7,6 +7,7 @@
 import { z } from "zod";
 import { InvalidRequestError } from "../../runtime/errors.ts";
 import { flag, integer, list, number } from "./fields.ts";
+import { logitBias } from "./logit_bias.ts";
 import { structuredFields } from "./structured.ts";
 
 const stopWanted = "a text or an array of at most 16 texts, none of them empty";
@@ -18,48 +19,9 @@ const priorityWanted = `an integer from ${-(2 ** 31)} to ${2 ** 31 - 1}`;
 /** Largest `max_tokens` that is understood; the model's context is the real bound. */
 const MOST_TOKENS = 2 ** 31 - 1;
 
-/** Tokens of `logit_bias` at most: what the engine keeps for one sequence. */
-const MOST_BIASES = 1024;
-
 /** `max_tokens` and its newer name. */
 export function tokenCount(min: number) {
   return integer(min, MOST_TOKENS, `an integer, ${min} or more`);
-}
-
-/**
- * `logit_bias`: numbers by token id. Checked by hand up to its first fault, since a record would make an issue
- * of each. Which ids there are is the engine's to say.
- */
-function logitBias(): z.ZodType<Record<string, number> | null | undefined> {
-  return z.any().superRefine((bias, context) => {
-    const fault = biasFault(bias);
-    if (fault !== null) context.addIssue({ code: "custom", path: fault.path, message: fault.wanted });
-  }).meta({
-    type: ["object", "null"],
-    additionalProperties: { type: "number", minimum: -100, maximum: 100 },
-    maxProperties: MOST_BIASES,
-  }).optional();
-}
-
-function biasFault(bias: unknown): { path: string[]; wanted: string } | null {
-  if (bias === null || bias === undefined) return null;
-  const fault = {
-    path: [] as string[],
-    wanted: `an object of at most ${MOST_BIASES} token ids with numbers from -100 to 100`,
-  };
-  if (typeof bias !== "object" || Array.isArray(bias)) return fault;
-  const entries = Object.entries(bias);
-  if (entries.length > MOST_BIASES) return fault;
-  for (const [id, value] of entries) {
-    // One way of writing each id, so that none comes twice.
-    if (!/^(0|[1-9]\d{0,8})$/.test(id)) {
-      return { path: [id], wanted: "absent, because its name is no token id" };
-    }
-    if (typeof value !== "number" || !(value >= -100 && value <= 100)) {
-      return { path: [id], wanted: "a number from -100 to 100" };
-    }
-  }
-  return null;
 }
 
 /** Sampling, stopping, scheduling and streaming; OpenAI's names, then vLLM's. */

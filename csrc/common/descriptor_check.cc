@@ -1,7 +1,6 @@
 #include "descriptor_check.h"
 
 #include <algorithm>
-#include <cmath>
 #include <cstdio>
 
 #include "descriptor_walk.h"
@@ -11,32 +10,15 @@ namespace {
 
 bool Samples(const kvrm_slot& slot) { return (slot.flags & (KVRM_SLOT_DECODE | KVRM_SLOT_SAMPLE)) != 0; }
 
-// Also with NaN.
-bool HasPenalty(const kvrm_slot& slot) {
-  return !(slot.repetition_penalty == 0 && slot.presence_penalty == 0 && slot.frequency_penalty == 0);
-}
-
 bool CheckIdle(const Where& at, const kvrm_slot& slot) {
   const uint32_t words[] = {uint32_t(slot.token), slot.position,    slot.kv_len, slot.write_block, slot.write_offset,
                             slot.group_first,     slot.group_count, slot.top_k,  slot.seed_lo,     slot.seed_hi,
                             slot.counter,         slot.logprobs,    slot.mask};
   uint32_t any = 0;
   for (uint32_t word : words) any |= word;
-  if (any != 0 || slot.temperature != 0 || slot.top_p != 0 || slot.min_p != 0 || HasPenalty(slot)) {
+  if (any != 0 || slot.temperature != 0 || slot.top_p != 0 || slot.min_p != 0 || HasPenalty(slot) ||
+      HasSamplers(slot)) {
     return at.Refuse("flags", 0, "all other fields 0, since the slot is idle");
-  }
-  return true;
-}
-
-bool CheckPenalties(const Where& at, const kvrm_slot& slot) {
-  if (!(slot.repetition_penalty > 0) || !std::isfinite(slot.repetition_penalty)) {
-    return at.Refuse("repetition_penalty", slot.repetition_penalty, "a finite number of more than 0");
-  }
-  if (!std::isfinite(slot.presence_penalty)) {
-    return at.Refuse("presence_penalty", slot.presence_penalty, "a finite number");
-  }
-  if (!std::isfinite(slot.frequency_penalty)) {
-    return at.Refuse("frequency_penalty", slot.frequency_penalty, "a finite number");
   }
   return true;
 }
@@ -51,17 +33,6 @@ bool CheckAdjustment(const CheckContext& c, const Where& at, const kvrm_slot& sl
   if (!Samples(slot)) return at.Refuse("flags", slot.flags, "no ADJUST: the slot does not sample");
   if (c.limits.max_edits == 0) return at.Refuse("flags", slot.flags, "no ADJUST: the engine has no edits");
   return CheckPenalties(at, slot);
-}
-
-bool CheckSampling(const Where& at, const kvrm_slot& slot) {
-  // Written so that NaN fails each of them.
-  if (!(slot.temperature >= 0) || !std::isfinite(slot.temperature)) {
-    return at.Refuse("temperature", slot.temperature, "a finite number of at least 0");
-  }
-  if (!(slot.top_p > 0 && slot.top_p <= 1)) return at.Refuse("top_p", slot.top_p, "more than 0 and at most 1");
-  if (!(slot.min_p >= 0 && slot.min_p <= 1)) return at.Refuse("min_p", slot.min_p, "within 0..1");
-  // top_k may be anything: from the vocabulary's size on it filters nothing.
-  return at.AtMost("logprobs", slot.logprobs, KVRM_MAX_TOP_LOGPROBS + 1);
 }
 
 // Marks a block as written.

@@ -1,7 +1,7 @@
 // The sections that change what the engine keeps between steps, beside K and V: moves, edits and summaries.
 #include <algorithm>
 #include <bit>
-#include <cmath>
+#include <limits>
 
 #include "descriptor_walk.h"
 
@@ -36,14 +36,15 @@ bool CheckMove(const CheckContext& c, const Where& at, const kvrm_move& move, Ch
 bool CheckEdit(const Where& at, const kvrm_edit& edit) {
   switch (edit.slot_kind >> 16) {
     case KVRM_EDIT_CLEAR:
-      return at.Exactly("token", uint32_t(edit.token), 0) && at.Exactly("value", edit.value, 0);
+      return at.Exactly("token", uint32_t(edit.token), 0) && at.AtMost("value", edit.value, 1);
     case KVRM_EDIT_PROMPT:
       return at.Exactly("value", edit.value, 0);
     case KVRM_EDIT_COUNT:
       return at.Within("value", edit.value, 1, KVRM_MAX_COUNT);
     case KVRM_EDIT_BIAS: {
       const float bias = std::bit_cast<float>(edit.value);
-      return std::isfinite(bias) || at.Refuse("value", bias, "the bits of a finite number");
+      return bias < std::numeric_limits<float>::infinity() ||
+             at.Refuse("value", bias, "the bits of a finite number or of -inf");
     }
     default:
       return at.Refuse("slot_kind", edit.slot_kind, "slot | kind << 16 with a kind of at most 3");

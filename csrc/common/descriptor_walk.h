@@ -42,6 +42,14 @@ struct CheckContext {
   Refusal* refusal;
 };
 
+// Whether a slot has any of these, NaN too.
+bool HasPenalty(const kvrm_slot& slot);
+bool HasSamplers(const kvrm_slot& slot);
+
+// Of a slot with ADJUST: that its penalties are in range; of one that samples: the rest.
+bool CheckPenalties(const Where& at, const kvrm_slot& slot);
+bool CheckSampling(const Where& at, const kvrm_slot& slot);
+
 // moves[]: ranges within their tiers, destinations apart from each other and from every source.
 bool CheckMoves(const CheckContext& c);
 

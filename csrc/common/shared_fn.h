@@ -1,5 +1,5 @@
 // shared_fn.h - for arithmetic that the host and a device do with the same bits: each operation rounded to
-// f32, nearest even, never contracted.
+// its type, nearest even, never contracted.
 #ifndef KVRM_COMMON_SHARED_FN_H_
 #define KVRM_COMMON_SHARED_FN_H_
 
@@ -16,11 +16,19 @@ KVRM_SHARED_FN float RoundedAdd(float a, float b) { return __fadd_rn(a, b); }
 KVRM_SHARED_FN float RoundedSub(float a, float b) { return __fsub_rn(a, b); }
 KVRM_SHARED_FN float RoundedMul(float a, float b) { return __fmul_rn(a, b); }
 KVRM_SHARED_FN float RoundedDiv(float a, float b) { return __fdiv_rn(a, b); }
+KVRM_SHARED_FN double RoundedAdd(double a, double b) { return __dadd_rn(a, b); }
+KVRM_SHARED_FN double RoundedSub(double a, double b) { return __dsub_rn(a, b); }
+KVRM_SHARED_FN double RoundedMul(double a, double b) { return __dmul_rn(a, b); }
+KVRM_SHARED_FN double RoundedDiv(double a, double b) { return __ddiv_rn(a, b); }
 #else  // compiled with -ffp-contract=off
 KVRM_SHARED_FN float RoundedAdd(float a, float b) { return a + b; }
 KVRM_SHARED_FN float RoundedSub(float a, float b) { return a - b; }
 KVRM_SHARED_FN float RoundedMul(float a, float b) { return a * b; }
 KVRM_SHARED_FN float RoundedDiv(float a, float b) { return a / b; }
+KVRM_SHARED_FN double RoundedAdd(double a, double b) { return a + b; }
+KVRM_SHARED_FN double RoundedSub(double a, double b) { return a - b; }
+KVRM_SHARED_FN double RoundedMul(double a, double b) { return a * b; }
+KVRM_SHARED_FN double RoundedDiv(double a, double b) { return a / b; }
 #endif
 
 }  // namespace kvrm

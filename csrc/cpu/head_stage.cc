@@ -51,7 +51,8 @@ void SampleSlot(const Step& step, const HeadRow& row, const float* logits, uint3
   const uint32_t vocab = step.model.config.vocab;
   const kvrm_slot& slot = step.view.slots[row.index];
   const SampleParams params = {slot.temperature, slot.top_k >= vocab ? 0 : slot.top_k,        slot.top_p,
-                               slot.min_p,       uint64_t{slot.seed_hi} << 32 | slot.seed_lo, slot.counter};
+                               slot.min_p,       uint64_t{slot.seed_hi} << 32 | slot.seed_lo, slot.counter,
+                               SamplersOf(slot)};
   const int32_t token = Sample(Adjusted(step, row, logits, member), vocab, params, Scratch(step, member));
   if (slot.flags & KVRM_SLOT_ADJUST) step.tokens.Count(row.index, token);
   kvrm_slot_result& out = result.slots[row.index];

@@ -14,6 +14,7 @@
 #include "../common/block_format.h"
 #include "../common/far_summary.h"
 #include "../common/model.h"
+#include "../common/samplers.h"
 #include "../kvrm.h"
 
 namespace kvrm::cpu {
@@ -114,6 +115,7 @@ struct SampleParams {
   float min_p;        // 0: off
   uint64_t seed;
   uint32_t counter;  // index of the token in its request
+  Samplers samplers = {};
 };
 
 // Bytes of scratch that Sample and TopLogprobs need for a vocabulary, 64-byte aligned.
@@ -122,9 +124,9 @@ size_t SampleScratchBytes(uint32_t vocab);
 // log(sum(exp(logits))) in a fixed order.
 float LogSumExp(const float* logits, uint32_t vocab);
 
-// Draws a token. Filters apply in the order temperature, top-k, top-p, min-p (of what top-p left);
-// ties go to the lower id; the draw is an inverse-CDF look-up of one Philox4x32-10 number keyed by
-// (seed, counter). logits are not changed.
+// Draws a token. Filters apply in the order temperature, top-k, top-p, min-p (of what top-p left), and
+// samplers among them as kvrm.h has it; ties go to the lower id; the draw is an inverse-CDF look-up of one
+// Philox4x32-10 number keyed by (seed, counter). logits are not changed.
 int32_t Sample(const float* logits, uint32_t vocab, const SampleParams& params, void* scratch);
 
 // The n <= KVRM_MAX_TOP_LOGPROBS best tokens with logits[i] - log_sum_exp, best first.

@@ -12,7 +12,7 @@
 #define HWY_TARGET_INCLUDE "cpu/ops_sampling.cc"
 #include "hwy/foreach_target.h"
 // After foreach_target.h.
-#include "sampling-inl.h"
+#include "samplers-inl.h"
 
 #if HWY_ONCE
 namespace kvrm::cpu {
@@ -21,6 +21,10 @@ KVRM_EXPORT(ChunkMaxima);
 KVRM_EXPORT(Weigh);
 KVRM_EXPORT(KeepUpTo);
 KVRM_EXPORT(Gather);
+KVRM_EXPORT(CountTokens);
+KVRM_EXPORT(SumGaps);
+KVRM_EXPORT(SumSquares);
+KVRM_EXPORT(SumWeightedGaps);
 
 namespace {
 
@@ -35,7 +39,8 @@ struct Scratch {
     sums = weights + chunks * kChunk;
     maxima = sums + chunks;
     order = maxima + chunks;
-    candidates = reinterpret_cast<Candidate*>(order + chunks);
+    row = order + chunks;
+    candidates = reinterpret_cast<Candidate*>(row + chunks * kChunk);
   }
 
   size_t chunks;
@@ -43,6 +48,7 @@ struct Scratch {
   float* sums;            // [chunks]
   float* maxima;          // [chunks]
   float* order;           // [chunks]: maxima, rearranged
+  float* row;             // [vocab]: logits that samplers take tokens out of
   Candidate* candidates;  // [vocab]
 };
 
@@ -202,11 +208,120 @@ int32_t Draw(const Scratch& scratch, uint32_t vocab, double total, double u) {
   return last;
 }
 
+double Random(const SampleParams& params, uint32_t stream) {
+  const uint32_t counter[4] = {params.counter, stream, 0, 0};
+  uint32_t random[4];
+  Philox4x32(params.seed, counter, random);
+  return random[0] * 0x1p-32;
+}
+
+// What llama.cpp's samplers leave of a row: they take tokens out of a copy of it, by making logits -inf.
+class Shrinking {
+ public:
+  Shrinking(const float* logits, uint32_t vocab, const SampleParams& params, float max, const Scratch& scratch)
+      : row_(scratch.row), vocab_(vocab), params_(params), max_(max), scratch_(scratch) {
+    std::copy(logits, logits + vocab, row_);
+  }
+
+  int32_t Draw() {
+    const Samplers& samplers = params_.samplers;
+    if (samplers.top_n_sigma > 0) KeepTopSigmas();
+    if (samplers.typical_p > 0) {
+      if (params_.top_k != 0 && params_.top_k < vocab_) {
+        SampleParams only_k = params_;
+        only_k.top_p = 1;
+        DropAfter(LastKept(row_, vocab_, scratch_, only_k, 0));
+      }
+      KeepTypical();
+    }
+    float temperature = params_.temperature;
+    Weigh(temperature);
+    const Candidate last = LastKept(row_, vocab_, scratch_, params_, total_);
+    const float* weights = scratch_.weights;
+    const float least = std::min(params_.min_p, 1.0f);
+    Drop([&](float logit, uint32_t i) { return weights[i] < least || Before(last, {logit, i}); });
+    if (HasXtc(samplers) && Random(params_, kXtcStream) <= double{samplers.xtc_probability}) DropTopChoices();
+    if (samplers.dynatemp_range > 0) {
+      Weigh(1);
+      const double left = KVRM_CALL(CountTokens)(row_, vocab_);
+      temperature = DynamicTemperature(temperature, samplers, total_, MeanGap(), left);
+    }
+    Weigh(temperature);
+    return cpu::Draw(scratch_, vocab_, total_, Random(params_, kDrawStream));
+  }
+
+ private:
+  // Weights and their total. The best logit is above -inf.
+  void Weigh(float temperature) {
+    total_ = KVRM_CALL(Weigh)(row_, vocab_, max_, 1.0f / temperature, scratch_.weights, scratch_.sums);
+  }
+
+  // Of the weights.
+  float MeanGap() const {
+    return static_cast<float>(KVRM_CALL(SumWeightedGaps)(row_, vocab_, max_, scratch_.weights) / total_);
+  }
+
+  // Takes the tokens out for which drop(logit, id) holds; at least one has to stay.
+  template <class Test>
+  void Drop(const Test& drop) {
+    for (uint32_t i = 0; i < vocab_; ++i) {
+      if (!(row_[i] > kNone) || drop(row_[i], i)) row_[i] = kNone;  // also NaN
+    }
+    max_ = KVRM_CALL(ChunkMaxima)(row_, vocab_, scratch_.maxima);
+  }
+  void DropAfter(const Candidate& last) {
+    Drop([&](float logit, uint32_t i) { return Before(last, {logit, i}); });
+  }
+
+  void KeepTopSigmas() {
+    const double count = KVRM_CALL(CountTokens)(row_, vocab_);
+    const float mean = static_cast<float>(KVRM_CALL(SumGaps)(row_, vocab_, max_) / count);
+    const double variance = KVRM_CALL(SumSquares)(row_, vocab_, max_, mean) / count;
+    const float least = -(params_.samplers.top_n_sigma * static_cast<float>(std::sqrt(variance)));
+    Drop([&](float logit, uint32_t) { return Gap(logit, max_) < least; });
+  }
+
+  // C. Meister, T. Pimentel, G. Wiher, R. Cotterell, "Locally typical sampling", 2022.
+  void KeepTypical() {
+    Weigh(1);
+    const Units units(vocab_);
+    const float mean = MeanGap();
+    int64_t all = 0;
+    Candidate* candidates = scratch_.candidates;
+    for (uint32_t i = 0; i < vocab_; ++i) {
+      const float logit = row_[i] > kNone ? row_[i] : kNone;
+      candidates[i] = {-Atypicality(Gap(logit, max_), mean), i};  // best first is most typical first
+      all += units(scratch_.weights[i]);
+    }
+    const int64_t wanted = TypicalUnits(params_.samplers.typical_p, all);
+    const Candidate last = Crossing(candidates, vocab_, scratch_.weights, units, 0, wanted);
+    Drop([&](float logit, uint32_t i) { return Before(last, {-Atypicality(Gap(logit, max_), mean), i}); });
+  }
+
+  void DropTopChoices() {
+    Weigh(1);
+    const float least = static_cast<float>(double{params_.samplers.xtc_threshold} * total_);
+    Candidate last = {std::numeric_limits<float>::infinity(), 0};
+    for (uint32_t i = 0; i < vocab_; ++i) {
+      const Candidate token = {row_[i], i};
+      if (row_[i] > kNone && scratch_.weights[i] >= least && Before(last, token)) last = token;
+    }
+    Drop([&](float logit, uint32_t i) { return Before({logit, i}, last); });
+  }
+
+  float* row_;
+  uint32_t vocab_;
+  const SampleParams& params_;
+  float max_;
+  const Scratch& scratch_;
+  double total_ = 0;
+};
+
 }  // namespace
 
 size_t SampleScratchBytes(uint32_t vocab) {
   const size_t chunks = (vocab + kChunk - 1) / kChunk;
-  const size_t bytes = chunks * (kChunk + 3) * sizeof(float) + vocab * sizeof(Candidate);
+  const size_t bytes = chunks * (2 * kChunk + 3) * sizeof(float) + vocab * sizeof(Candidate);
   return (bytes + 63) / 64 * 64;
 }
 
@@ -222,16 +337,15 @@ int32_t Sample(const float* logits, uint32_t vocab, const SampleParams& params, 
   const float max = KVRM_CALL(ChunkMaxima)(logits, vocab, scratch.maxima);
   if (!(params.temperature > 0) || max == kNone) return Greedy(logits, vocab, max, scratch.maxima);
 
+  if (AnySampler(params.samplers)) return Shrinking(logits, vocab, params, max, scratch).Draw();
+
   double total = KVRM_CALL(Weigh)(logits, vocab, max, 1.0f / params.temperature, scratch.weights, scratch.sums);
   const Candidate last = LastKept(logits, vocab, scratch, params, total);
   if (last.id < vocab || params.min_p > 0) {
     // The heaviest token weighs 1, so min-p is a bound on the weight, and 1 the most that it may be.
     total = KVRM_CALL(KeepUpTo)(logits, vocab, last, std::min(params.min_p, 1.0f), scratch.weights, scratch.sums);
   }
-  const uint32_t counter[4] = {params.counter, 0, 0, 0};
-  uint32_t random[4];
-  Philox4x32(params.seed, counter, random);
-  return Draw(scratch, vocab, total, random[0] * 0x1p-32);
+  return Draw(scratch, vocab, total, Random(params, kDrawStream));
 }
 
 void TopLogprobs(const float* logits, uint32_t vocab, float log_sum_exp, uint32_t n, kvrm_top* out, void* memory) {

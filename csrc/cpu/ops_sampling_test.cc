@@ -22,22 +22,86 @@ struct Sampler {
 
 constexpr SampleParams kGreedy{0, 0, 1, 0, 0, 0};
 
-// What the filters leave, by sorting everything in float64: id -> probability.
+// Of tokens, at temperature 1, in their order.
+std::vector<double> Probabilities(const std::vector<float>& logits, const std::vector<int32_t>& ids) {
+  std::vector<double> p;
+  double total = 0;
+  for (const int32_t id : ids) total += p.emplace_back(std::exp(double{logits[id]} - logits[ids[0]]));
+  for (double& x : p) x /= total;
+  return p;
+}
+
+double Entropy(const std::vector<double>& p) {
+  double entropy = 0;
+  for (const double x : p) entropy -= x * std::log(x);
+  return entropy;
+}
+
+// llama.cpp's samplers one after another, in float64, over ids that are sorted, best first.
+void KeepTopSigmas(const std::vector<float>& logits, double n, std::vector<int32_t>& ids) {
+  double mean = 0, squares = 0;
+  for (const int32_t id : ids) mean += logits[id] / double(ids.size());
+  for (const int32_t id : ids) squares += (logits[id] - mean) * (logits[id] - mean) / double(ids.size());
+  const double least = logits[ids[0]] - n * std::sqrt(squares);
+  std::erase_if(ids, [&](int32_t id) { return logits[id] < least; });
+}
+
+void KeepTypical(const std::vector<float>& logits, double p, std::vector<int32_t>& ids) {
+  const std::vector<double> probability = Probabilities(logits, ids);
+  const double entropy = Entropy(probability);
+  std::vector<size_t> order(ids.size());
+  for (size_t i = 0; i < order.size(); ++i) order[i] = i;
+  const auto apart = [&](size_t i) { return std::fabs(-std::log(probability[i]) - entropy); };
+  std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) { return apart(a) < apart(b); });
+  double sum = 0;
+  std::set<int32_t> kept;
+  for (const size_t i : order) {
+    kept.insert(ids[i]);
+    if ((sum += probability[i]) > p) break;
+  }
+  std::erase_if(ids, [&](int32_t id) { return !kept.contains(id); });
+}
+
+void DropTopChoices(const std::vector<float>& logits, double threshold, std::vector<int32_t>& ids) {
+  const std::vector<double> p = Probabilities(logits, ids);
+  size_t last = 0;
+  while (last + 1 < ids.size() && p[last + 1] >= threshold) ++last;
+  ids.erase(ids.begin(), ids.begin() + static_cast<std::ptrdiff_t>(last));
+}
+
+double DynamicTemperatureOf(const std::vector<float>& logits, const SampleParams& params,
+                            const std::vector<int32_t>& ids) {
+  const double range = params.samplers.dynatemp_range;
+  if (ids.size() < 2 || range == 0) return params.temperature;
+  const double low = std::max(0.0, params.temperature - range), high = params.temperature + range;
+  const double share = Entropy(Probabilities(logits, ids)) / std::log(double(ids.size()));
+  return low + (high - low) * std::pow(share, params.samplers.dynatemp_exponent);
+}
+
+// What the filters leave, by sorting everything in float64: id -> probability. XTC acts always, or never.
 std::map<int32_t, double> Kept(const std::vector<float>& logits, const SampleParams& params) {
   std::vector<int32_t> ids(logits.size());
   for (size_t i = 0; i < ids.size(); ++i) ids[i] = static_cast<int32_t>(i);
   std::stable_sort(ids.begin(), ids.end(), [&](int32_t a, int32_t b) { return logits[a] > logits[b]; });
+  const Samplers& samplers = params.samplers;
+  if (samplers.top_n_sigma > 0) KeepTopSigmas(logits, samplers.top_n_sigma, ids);
   if (params.top_k != 0 && params.top_k < ids.size()) ids.resize(params.top_k);
-  const double max = logits[ids[0]];
-  const auto weight = [&](int32_t id) { return std::exp((logits[id] - max) / params.temperature); };
+  if (samplers.typical_p > 0) KeepTypical(logits, samplers.typical_p, ids);
+  double max = logits[ids[0]], temperature = params.temperature;
+  const auto weight = [&](int32_t id) { return std::exp((logits[id] - max) / temperature); };
   double total = 0, sum = 0;
   for (const int32_t id : ids) total += weight(id);
-  std::map<int32_t, double> kept;
+  std::vector<int32_t> left;
   for (const int32_t id : ids) {
-    if (weight(id) >= params.min_p) kept[id] = weight(id);
+    if (weight(id) >= params.min_p) left.push_back(id);
     sum += weight(id);
     if (params.top_p < 1 && sum >= params.top_p * total) break;
   }
+  if (samplers.xtc_probability > 0) DropTopChoices(logits, samplers.xtc_threshold, left);
+  temperature = DynamicTemperatureOf(logits, params, left);
+  max = logits[left[0]];
+  std::map<int32_t, double> kept;
+  for (const int32_t id : left) kept[id] = weight(id);
   total = 0;
   for (const auto& [id, w] : kept) total += w;
   for (auto& [id, w] : kept) w /= total;
@@ -166,6 +230,89 @@ TEST(SampleFiltersMatchAFloat64Reference) {
     if (round % 4 == 1) params.min_p = 0.013f * static_cast<float>(Between(random, 0, 20));
     CheckDraws(logits, params, 1000);
   }
+}
+
+TEST(SamplersOfLlamaCppMatchAFloat64Reference) {
+  Random random(8);
+  for (int round = 0; round < 120; ++round) {
+    const uint32_t vocab = Between(random, 2, 2500);
+    const std::vector<float> logits = Normals(random, vocab, 0.3f + 0.1f * static_cast<float>(Between(random, 0, 40)));
+    SampleParams params{0.3f + 0.1f * static_cast<float>(Between(random, 0, 20)), 0, 1, 0, 99, 0};
+    Samplers& s = params.samplers;
+    const uint32_t which = round < 4 ? 1u << round : Between(random, 1, 15);  // each alone, then any
+    if (which & 1) s.top_n_sigma = 0.1f + 0.17f * static_cast<float>(Between(random, 0, 20));
+    if (which & 2) s.typical_p = 0.03f + 0.05f * static_cast<float>(Between(random, 0, 19));
+    if (which & 4) s.xtc_probability = 1, s.xtc_threshold = 0.011f * static_cast<float>(Between(random, 0, 46));
+    if (which & 8) s.dynatemp_range = 0.1f * static_cast<float>(Between(random, 1, 12));
+    s.dynatemp_exponent = 0.25f * static_cast<float>(Between(random, 0, 8));
+    if (round >= 4 && round % 2 == 0) params.top_k = Between(random, 1, vocab + 10);
+    if (round >= 4 && round % 3 == 0) params.top_p = 0.05f + 0.1f * static_cast<float>(Between(random, 0, 9));
+    if (round >= 4 && round % 5 == 0) params.min_p = 0.013f * static_cast<float>(Between(random, 0, 20));
+    CheckDraws(logits, params, 400);
+  }
+}
+
+// XTC's number is another than the draw's: it acts as often as it should, whatever is drawn.
+TEST(XtcActsInItsShareOfDraws) {
+  Sampler sample(300);
+  std::vector<float> logits(300, -2.0f);
+  logits[7] = 3.5f;
+  logits[9] = 3.4f;
+  SampleParams params{1, 0, 1, 0, 5, 0, {0, 0, 0.3f, 0.1f, 0, 0}};
+  int tops = 0, acted = 0;
+  for (int i = 0; i < 4000; ++i) {
+    params.counter = static_cast<uint32_t>(i);
+    const uint32_t counter[4] = {params.counter, kXtcStream, 0, 0};
+    uint32_t random[4];
+    Philox4x32(params.seed, counter, random);
+    const bool acts = random[0] * 0x1p-32 <= double{0.3f};
+    const int32_t token = sample(logits, params);
+    CHECK(!acts || token != 7);
+    acted += acts;
+    tops += token == 7;
+    params.samplers.xtc_threshold = 0.51f;  // off
+    const int32_t without = sample(logits, params);
+    CHECK(acts || token == without);
+    params.samplers.xtc_threshold = 0.1f;
+  }
+  CHECK(acted > 1100 && acted < 1300);
+  CHECK(tops > 800 && tops < 1000);  // p(7) is near 0.32, in 0.7 of the draws
+}
+
+TEST(SamplersAtTheirEdgesLeaveAToken) {
+  Random random(9);
+  Sampler sample(1000);
+  for (uint32_t i = 0; i < 60; ++i) {
+    std::vector<float> logits = Normals(random, 1000, 3.0f);
+    const int32_t best = sample(logits, kGreedy);
+    CHECK_EQ(sample(logits, {0, 0, 1, 0, i, i, {0.1f, 0.1f, 1, 0.01f, 1, 1}}), best);  // temperature 0 is greedy
+    CHECK_EQ(sample(logits, {1, 0, 1, 0, i, i, {1e-30f, 0, 0, 0, 0, 0}}), best);
+    CHECK_EQ(sample(logits, {1, 1, 1, 0, i, i, {0, 0.5f, 1, 0, 0.5f, 1}}), best);
+    const auto worst = std::min_element(logits.begin(), logits.end()) - logits.begin();
+    CHECK_EQ(sample(logits, {1, 0, 1, 0, i, i, {0, 0, 1, 0, 0, 0}}), worst);  // every token is above 0
+    const int32_t free = sample(logits, {1, 0, 1, 0, i, i});
+    CHECK_EQ(sample(logits, {1, 0, 1, 0, i, i, {1e30f, 0, 0, 0, 0, 0}}), free);
+    CHECK_EQ(sample(logits, {1, 0, 1, 0, i, i, {0, 1, 0, 0, 0, 0}}), free);
+    // Where one token has all the weight the temperature is the lowest.
+    std::vector<float> sure(1000, -100.0f);
+    sure[i] = 0;
+    CHECK_EQ(sample(sure, {2, 0, 1, 0, i, i, {0, 0, 0, 0, 2, 1}}), static_cast<int32_t>(i));
+    for (size_t j = 0; j < logits.size(); j += 3) logits[j] = NAN;
+    CHECK(sample(logits, {1, 0, 1, 0, i, i, {1, 0.5f, 1, 0.1f, 1, 1}}) % 3 != 0);
+  }
+}
+
+TEST(SharedLogAndExpAreThoseOfTheLibrary) {
+  Random random(10);
+  for (int i = 0; i < 3000; ++i) {
+    const double x = std::exp(0.1 * (Between(random, 0, 400) - 200.0)) + 1e-9 * Between(random, 0, 1000);
+    CHECK_NEAR(SharedLog(x), std::log(x), 1e-14 * (1 + std::fabs(std::log(x))));
+    const double y = -0.01 * Between(random, 0, 5000);
+    CHECK_NEAR(SharedExp(y) / std::exp(y), 1.0, 1e-12);
+  }
+  CHECK_EQ(SharedLog(1), 0.0);
+  CHECK_EQ(SharedExp(0), 1.0);
+  CHECK_EQ(SharedExp(-1e9), 0.0);
 }
 
 TEST(SampleDependsOnSeedAndCounterAlone) {

@@ -21,7 +21,7 @@ void TokenState::Edit(const DescriptorView& view) {
     uint16_t* states = States(slot);
     switch (edit.slot_kind >> 16) {
       case KVRM_EDIT_CLEAR:
-        std::memset(states, 0, vocab_ * sizeof(uint16_t));
+        if (edit.value == 0) std::memset(states, 0, vocab_ * sizeof(uint16_t));
         num_biases_[slot] = 0;
         break;
       case KVRM_EDIT_PROMPT:

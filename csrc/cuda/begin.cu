@@ -139,7 +139,7 @@ __global__ void __launch_bounds__(kEditThreads) EditKernel(StepView step) {
 
   uint32_t biases = step.bias_count[slot];
   if (step.edits[begin].slot_kind >> 16 == KVRM_EDIT_CLEAR) {  // comes first of its slot's
-    ClearCounts(step.token_counts + uint64_t{slot} * step.vocab, step.vocab);
+    if (step.edits[begin].value == 0) ClearCounts(step.token_counts + uint64_t{slot} * step.vocab, step.vocab);
     biases = 0;
   }
   for (uint32_t first = begin; first < end; first += kEditThreads) {

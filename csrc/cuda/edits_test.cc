@@ -23,7 +23,7 @@ void ApplySerially(const std::vector<kvrm_edit>& edits, uint32_t vocab, TokenSta
     const uint32_t slot = edit.slot_kind & 0xffff, kind = edit.slot_kind >> 16;
     uint16_t* counts = &states.counts[size_t{slot} * vocab];
     if (kind == KVRM_EDIT_CLEAR) {
-      std::fill_n(counts, vocab, uint16_t{0});
+      if (edit.value == 0) std::fill_n(counts, vocab, uint16_t{0});
       states.bias_count[slot] = 0;
     } else if (kind == KVRM_EDIT_PROMPT) {
       counts[edit.token] |= kTokenInPrompt;
@@ -42,7 +42,7 @@ void AddEdits(Random& random, uint32_t slot, uint32_t vocab, uint32_t count, std
               std::vector<kvrm_edit>& edits) {
   const uint32_t kinds[] = {KVRM_EDIT_PROMPT, KVRM_EDIT_COUNT, KVRM_EDIT_BIAS};
   if (Between(random, 0, 1)) {
-    edits.push_back({slot, 0, 0, 0});
+    edits.push_back({slot, 0, Between(random, 0, 1), 0});
     biased.assign(vocab, false);
   }
   for (uint32_t i = 0; i < count; ++i) {

@@ -2,10 +2,11 @@
 // csrc/cpu/ops_sampling.cc. Passes over a row read it again, from the L2 cache as a rule: a row with neither
 // temperature nor log-probabilities takes one.
 #include "../common/adjust.h"
-#include "../common/philox.h"
+#include "../common/samplers.h"
 #include "kernels.h"
 #include "sampling_row.h"
 #include "sampling_select.h"
+#include "sampling_shrink.h"
 
 namespace kvrm::cuda {
 namespace {
@@ -36,9 +37,9 @@ __device__ void Adjust(const StepView& step, const kvrm_slot& slot, uint32_t ind
   __syncthreads();
 }
 
-// Draws a token with the slot's temperature, which is above 0, and filters. best: its logit is above -inf.
-__device__ uint32_t DrawToken(const SampledRow& row, const kvrm_slot& slot, uint64_t best, float units_per_one,
-                              const RowArrays& arrays, RowShared& shared) {
+// What top-k, top-p and min-p leave at the slot's temperature, which is above 0. best: its logit is above -inf.
+__device__ __forceinline__ Weighing Filter(const SampledRow& row, const kvrm_slot& slot, uint64_t best,
+                                           float units_per_one, const RowArrays& arrays, RowShared& shared) {
   Weighing weighing = {LogitAt(best), Div(1.0f, slot.temperature)};
   const bool by_k = slot.top_k != 0 && slot.top_k < row.vocab, by_p = slot.top_p < 1.0f;
   if (by_k || by_p) {
@@ -52,11 +53,48 @@ __device__ uint32_t DrawToken(const SampledRow& row, const kvrm_slot& slot, uint
   }
   // The heaviest token weighs 1, so min-p is a bound on the weight, and 1 the most that it may be.
   if (slot.min_p > 0) weighing.least = slot.min_p < 1.0f ? slot.min_p : 1.0f;
+  return weighing;
+}
+
+// Draws a token.
+__device__ uint32_t DrawToken(const SampledRow& row, const kvrm_slot& slot, uint64_t best, float units_per_one,
+                              const RowArrays& arrays, RowShared& shared) {
+  const Weighing weighing = Filter(row, slot, best, units_per_one, arrays, shared);
   const double total = SumWeights(row, weighing, arrays, shared);
-  const uint32_t counter[4] = {slot.counter, 0, 0, 0};
-  uint32_t random[4];
-  PhiloxRounds(uint64_t{slot.seed_hi} << 32 | slot.seed_lo, counter, random);
-  return Draw(row, weighing, arrays, shared, total, random[0] * 0x1p-32);
+  return Draw(row, weighing, arrays, shared, total, RandomOf(slot, kDrawStream));
+}
+
+// Draws a token of what the slot's samplers leave of the row, which they change.
+__device__ uint32_t DrawShrinking(ShrinkingRow out, const kvrm_slot& slot, uint64_t best, float units_per_one,
+                                  const RowArrays& arrays, RowShared& shared) {
+  const Samplers samplers = SamplersOf(slot);
+  if (samplers.top_n_sigma > 0) best = KeepTopSigmas(out, samplers.top_n_sigma, best, arrays, shared);
+  if (samplers.typical_p > 0) {
+    if (slot.top_k != 0 && slot.top_k < out.vocab) {
+      const Selection selection = {out.row(), {LogitAt(best), 1.0f}, units_per_one, best};
+      const uint64_t last = LastOfTopK(selection, slot.top_k, 1.0f, arrays, shared);
+      best = Drop(out, arrays, shared, [&](float logit, uint32_t id) { return Place(logit, id) > last; });
+    }
+    best = KeepTypical(out, samplers.typical_p, units_per_one, best, arrays, shared);
+  }
+  const Weighing kept = Filter(out.row(), slot, best, units_per_one, arrays, shared);
+  best = Drop(out, arrays, shared, [&](float logit, uint32_t id) {
+    return FullWeight(kept, logit) < kept.least || Place(logit, id) > kept.last;
+  });
+  if (HasXtc(samplers) && RandomOf(slot, kXtcStream) <= static_cast<double>(samplers.xtc_probability)) {
+    best = DropTopChoices(out, samplers.xtc_threshold, best, arrays, shared);
+  }
+  float temperature = slot.temperature;
+  if (samplers.dynatemp_range > 0) {
+    const Weighing plain = {LogitAt(best), 1.0f};
+    const double all = SumWeights(out.row(), plain, arrays, shared);
+    const float mean = MeanGap(out.row(), plain, all, arrays, shared);
+    const double left = CountTokens(out.row(), arrays, shared);
+    temperature = DynamicTemperature(temperature, samplers, all, mean, left);
+  }
+  const Weighing weighing = {LogitAt(best), Div(1.0f, temperature)};
+  const double total = SumWeights(out.row(), weighing, arrays, shared);
+  return Draw(out.row(), weighing, arrays, shared, total, RandomOf(slot, kDrawStream));
 }
 
 // The n best tokens of a row whose chunks' maxima are known, n at most the vocabulary's size.
@@ -88,16 +126,18 @@ __global__ void __launch_bounds__(kSampleThreads, 1)
     const kvrm_slot& slot = step.slot[head.index];
     const SampledRow plain = {logits + uint64_t{i} * step.vocab, step.vocab};
     SampledRow row = plain;
-    const bool adjusted = (slot.flags & KVRM_SLOT_ADJUST) != 0 || slot.mask != 0;
+    const bool shrinks = slot.temperature > 0 && AnySampler(SamplersOf(slot));
+    const bool adjusted = (slot.flags & KVRM_SLOT_ADJUST) != 0 || slot.mask != 0 || shrinks;
+    float* out = scratch + uint64_t{blockIdx.x} * step.vocab;
     if (adjusted) {
-      float* out = scratch + uint64_t{blockIdx.x} * step.vocab;
       Adjust(step, slot, head.index, plain.logits, out);
       row.logits = out;
     }
     uint64_t best = FindBest(row, arrays, shared);
     uint32_t token = IdAt(best);
     if (slot.temperature > 0 && LogitAt(best) != -INFINITY) {
-      token = DrawToken(row, slot, best, units_per_one, arrays, shared);
+      token = shrinks ? DrawShrinking({out, step.vocab}, slot, best, units_per_one, arrays, shared)
+                      : DrawToken(row, slot, best, units_per_one, arrays, shared);
     }
     kvrm_slot_result result = {KVRM_RESULT_SAMPLED, static_cast<int32_t>(token), 0, 0};
     if (slot.logprobs != 0) {

@@ -8,6 +8,7 @@
 #include <functional>
 #include <string>
 
+#include "../common/samplers.h"
 #include "step_test_util.h"
 
 namespace kvrm::cuda {
@@ -31,6 +32,7 @@ struct Request {
   float top_p, min_p;
   uint32_t logprobs;
   bool adjusts;
+  Samplers samplers = {};
 };
 constexpr Request kRequests[] = {{"greedy", 0, 0, 1, 0, 0, false},
                                  {"free", 1, 0, 1, 0, 0, false},
@@ -39,6 +41,8 @@ constexpr Request kRequests[] = {{"greedy", 0, 0, 1, 0, 0, false},
                                  {"top-k 20, top-p 0.95", 0.6f, 20, 0.95f, 0, 0, false},
                                  {"top-k 5000", 1, 5000, 1, 0, 0, false},
                                  {"min-p 0.05", 1, 0, 1, 0.05f, 0, false},
+                                 {"typical 0.9", 1, 0, 1, 0, 0, false, {0, 0.9f, 0, 0, 0, 0}},
+                                 {"XTC", 1, 0, 1, 0, 0, false, {0, 0, 1, 0.1f, 0, 0}},
                                  {"greedy, penalties", 0, 0, 1, 0, 0, true},
                                  {"greedy, 20 log-probabilities", 0, 0, 1, 0, 21, false}};
 
@@ -81,6 +85,9 @@ void Measure(const Request& request, uint32_t rows, uint32_t vocab, float sd) {
   slot.top_k = request.top_k;
   slot.top_p = request.top_p;
   slot.min_p = request.min_p;
+  slot.typical_p = request.samplers.typical_p;
+  slot.xtc_probability = request.samplers.xtc_probability;
+  slot.xtc_threshold = request.samplers.xtc_threshold;
   slot.logprobs = request.logprobs;
   slot.repetition_penalty = 1.1f;
   std::vector<kvrm_slot> slots(rows, slot);

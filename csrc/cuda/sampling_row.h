@@ -143,13 +143,15 @@ __device__ __forceinline__ float Weight(const Weighing& weighing, float logit, u
   return weight < weighing.least || Place(logit, id) > weighing.last ? 0.0f : weight;
 }
 
-// Sums of the chunks, their prefix sums, and the total, which is returned to every thread.
-__device__ __forceinline__ double SumWeights(const SampledRow& row, const Weighing& weighing, const RowArrays& arrays,
-                                             RowShared& shared) {
+// Sums of term(logit, id) over the chunks, their prefix sums, and the total, which is returned to every thread. The
+// logit is -inf for NaN, and for ids beyond the vocabulary, whose term has to be 0.
+template <class Term>
+__device__ __forceinline__ double SumTerms(const SampledRow& row, const RowArrays& arrays, RowShared& shared,
+                                           const Term& term) {
   const uint32_t chunks = Chunks(row.vocab);
   ForChunks(row, [&](uint32_t chunk, uint32_t first, const float(&v)[kLaneIds]) {
     float sum = 0;
-    for (uint32_t k = 0; k < kLaneIds; ++k) sum = Add(sum, Weight(weighing, v[k], first + k * kChunkLanes));
+    for (uint32_t k = 0; k < kLaneIds; ++k) sum = Add(sum, term(v[k], first + k * kChunkLanes));
     for (uint32_t step = kChunkLanes / 2; step > 0; step /= 2) sum = Add(sum, __shfl_xor_sync(~0u, sum, step));
     if (first % kChunk == 0 && chunk < chunks) arrays.sums[chunk] = sum;
   });
@@ -161,6 +163,10 @@ __device__ __forceinline__ double SumWeights(const SampledRow& row, const Weighi
   }
   __syncthreads();
   return shared.total;
+}
+__device__ __forceinline__ double SumWeights(const SampledRow& row, const Weighing& weighing, const RowArrays& arrays,
+                                             RowShared& shared) {
+  return SumTerms(row, arrays, shared, [&](float logit, uint32_t id) { return Weight(weighing, logit, id); });
 }
 
 // The first token whose cumulative weight, ids ascending, exceeds u * total, after SumWeights.

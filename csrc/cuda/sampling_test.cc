@@ -146,7 +146,8 @@ class Step {
                                                          std::free);
     const kvrm_slot& s = c.slot;
     const cpu::SampleParams params = {s.temperature, s.top_k >= vocab_ ? 0 : s.top_k,       s.top_p,
-                                      s.min_p,       uint64_t{s.seed_hi} << 32 | s.seed_lo, s.counter};
+                                      s.min_p,       uint64_t{s.seed_hi} << 32 | s.seed_lo, s.counter,
+                                      SamplersOf(s)};
     const int32_t token = cpu::Sample(adjusted.data(), vocab_, params, scratch.get());
     const kvrm_slot_result& found = results_[at];
     CHECK_EQ(found.flags, KVRM_RESULT_SAMPLED);
@@ -247,6 +248,62 @@ TEST(SampleFiltersAsTheCpu) {
       const float ps[] = {0.9f, 0.95f, 0.5f, 0.99999994f, 1e-30f, 0.999f};
       if (i % 3 != 1) c.slot.top_p = ps[Between(random, 0, 5)];
       if (i % 4 == 0) c.slot.min_p = 0.003f * static_cast<float>(Between(random, 0, 110));
+      cases.push_back(c);
+    }
+    CheckAll(cases);
+  }
+}
+
+TEST(SamplersOfLlamaCppDrawAsOnTheCpu) {
+  Random random(10);
+  for (const uint32_t vocab : kVocabs) {
+    std::vector<Case> cases;
+    for (uint32_t i = 0; i < 48; ++i) {
+      const Kind kind = static_cast<Kind>(i % static_cast<uint32_t>(Kind::kCount));
+      const float temperatures[] = {1.0f, 0.6f, 3.0f, 0.0f, 1e30f, 1.0f, 1e-45f};
+      Case c = {Logits(random, vocab, kind), Plain(random, temperatures[i % 7]), {}, {}, {}};
+      kvrm_slot& s = c.slot;
+      const uint32_t which = i < 4 ? 1u << i : Between(random, 1, 15);  // each alone, then any
+      if (which & 1) s.top_n_sigma = 0.05f * static_cast<float>(Between(random, 1, 60));
+      if (which & 2) s.typical_p = 0.02f * static_cast<float>(Between(random, 1, 50));
+      if (which & 4) s.xtc_probability = 0.25f * static_cast<float>(Between(random, 1, 4));
+      s.xtc_threshold = 0.012f * static_cast<float>(Between(random, 0, 50));
+      if (which & 8) s.dynatemp_range = 0.1f * static_cast<float>(Between(random, 1, 30));
+      s.dynatemp_exponent = 0.3f * static_cast<float>(Between(random, 0, 8));
+      const uint32_t ks[] = {0, 0, 1, 20, 257, 3000, vocab};
+      s.top_k = ks[Between(random, 0, 6)];
+      if (i % 3 == 0) s.top_p = 0.05f + 0.09f * static_cast<float>(Between(random, 0, 10));
+      if (i % 4 == 0) s.min_p = 0.003f * static_cast<float>(Between(random, 0, 110));
+      s.logprobs = i % 6 == 0 ? 4 : 0;
+      if (i % 5 == 0) {
+        c.mask.resize((vocab + 31) / 32);
+        for (uint32_t& word : c.mask) word = static_cast<uint32_t>(random() | random());
+      }
+      if (i % 7 == 0) {
+        s.flags |= KVRM_SLOT_ADJUST;
+        for (uint32_t t = 0; t < vocab && c.biases.size() < 40; t += 2) {
+          c.biases.push_back({static_cast<int32_t>(t), Normal(random)});
+        }
+      }
+      cases.push_back(c);
+    }
+    CheckAll(cases);
+  }
+}
+
+// Where a token's last bit decides what stays, many draws find it.
+TEST(SamplersOfOneDistributionMatchDrawByDraw) {
+  Random random(11);
+  for (const Kind kind : {Kind::kTies, Kind::kNormal}) {
+    std::vector<Case> cases;
+    const std::vector<float> logits = Logits(random, 700, kind);
+    for (uint32_t i = 0; i < 120; ++i) {
+      Case c = {logits, Plain(random, 1.0f), {}, {}, {}};
+      const float share = 0.008f * static_cast<float>(i);
+      if (i % 4 == 0) c.slot.top_n_sigma = 3 * share;
+      if (i % 4 == 1) c.slot.typical_p = share;
+      if (i % 4 == 2) c.slot.xtc_probability = 1, c.slot.xtc_threshold = 0.05f * share;
+      if (i % 4 == 3) c.slot.dynatemp_range = 2 * share, c.slot.dynatemp_exponent = 3 * share;
       cases.push_back(c);
     }
     CheckAll(cases);

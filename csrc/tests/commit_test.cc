@@ -34,7 +34,7 @@ void Refused(TestEngine& engine, const char* text, Change change) {
 TEST(TheHeaderIsChecked) {
   TestEngine e(Model(), EngineConfig());
   Refused(e, "header.magic is 1, wanted 1297241675", [](auto& e) { e.header().magic = 1; });
-  Refused(e, "header.abi_version is 9, wanted 3", [](auto& e) { e.header().abi_version = 9; });
+  Refused(e, "header.abi_version is 9, wanted 4", [](auto& e) { e.header().abi_version = 9; });
   Refused(e, "commit step 3: header.step is 2, wanted 3", [](auto& e) { e.header().step -= 1; });
   Refused(e, "header.shape is 3, wanted at most 2", [](auto& e) { e.header().shape = 3; });
   Refused(e, "header.flags is 1", [](auto& e) { e.header().flags = 1; });
@@ -75,6 +75,14 @@ TEST(SamplingIsChecked) {
   Refused(e, "slots[0].top_p is", [](auto& e) { e.slot(0).top_p = 1.01f; });
   Refused(e, "slots[0].min_p is nan", [](auto& e) { e.slot(0).min_p = NAN; });
   Refused(e, "slots[0].logprobs is 22, wanted at most 21", [](auto& e) { e.slot(0).logprobs = 22; });
+  Refused(e, "slots[0].top_n_sigma is -1, wanted a finite number", [](auto& e) { e.slot(0).top_n_sigma = -1; });
+  Refused(e, "slots[2].top_n_sigma is inf", [](auto& e) { e.slot(2).top_n_sigma = INFINITY; });
+  Refused(e, "slots[0].typical_p is 1.5, wanted within 0..1", [](auto& e) { e.slot(0).typical_p = 1.5f; });
+  Refused(e, "slots[0].xtc_probability is nan", [](auto& e) { e.slot(0).xtc_probability = NAN; });
+  Refused(e, "slots[0].xtc_threshold is -1, wanted within 0..1", [](auto& e) { e.slot(0).xtc_threshold = -1; });
+  Refused(e, "slots[0].dynatemp_range is nan", [](auto& e) { e.slot(0).dynatemp_range = NAN; });
+  Refused(e, "slots[0].dynatemp_exponent is inf", [](auto& e) { e.slot(0).dynatemp_exponent = INFINITY; });
+  Refused(e, "slots[1].flags is 0, wanted all other fields 0", [](auto& e) { e.slot(1).dynatemp_range = 1; });
   // A row that does not sample needs no parameters.
   e.Begin(1);
   e.Prefill(2, {1}, 0, kHigh, false);
@@ -298,14 +306,14 @@ TEST(EditsAreChecked) {
   Refused(e, "edits[0].slot_kind is 4, wanted within 0..3", one(4, KVRM_EDIT_PROMPT, 1, 0));
   Refused(e, "edits[0].slot_kind is 262145, wanted slot | kind << 16 with a kind of at most 3", one(1, 4, 0, 0));
   Refused(e, "edits[0].token is 1, wanted 0", one(1, KVRM_EDIT_CLEAR, 1, 0));
-  Refused(e, "edits[0].value is 1, wanted 0", one(1, KVRM_EDIT_CLEAR, 0, 1));
+  Refused(e, "edits[0].value is 2, wanted at most 1", one(1, KVRM_EDIT_CLEAR, 0, 2));
   Refused(e, "edits[0].value is 7, wanted 0", one(1, KVRM_EDIT_PROMPT, 1, 7));
   Refused(e, "edits[0].token is -1, wanted within 0..100", one(1, KVRM_EDIT_PROMPT, -1, 0));
   Refused(e, "edits[0].token is 101, wanted within 0..100", one(1, KVRM_EDIT_COUNT, 101, 1));
   Refused(e, "edits[0].value is 0, wanted within 1..32767", one(1, KVRM_EDIT_COUNT, 1, 0));
   Refused(e, "edits[0].value is 32768, wanted within 1..32767", one(1, KVRM_EDIT_COUNT, 1, 32768));
-  Refused(e, "edits[0].value is nan, wanted the bits of a finite number", one(1, KVRM_EDIT_BIAS, 1, 0x7fc00000));
-  Refused(e, "edits[0].value is -inf", one(1, KVRM_EDIT_BIAS, 1, 0xff800000));
+  Refused(e, "edits[0].value is nan, wanted the bits of a finite number or of", one(1, KVRM_EDIT_BIAS, 1, 0x7fc00000));
+  Refused(e, "edits[0].value is inf", one(1, KVRM_EDIT_BIAS, 1, 0x7f800000));
   Refused(e, "edits[0].reserved0 is 5", [](auto& e) {
     e.Edit(1, KVRM_EDIT_PROMPT, 1);
     e.edit(0).reserved0 = 5;

@@ -51,6 +51,17 @@ Deno.test("completionRequests() maps every field", () => {
     top_p: 0.9,
     top_k: 40,
     min_p: 0.1,
+    top_n_sigma: 1.5,
+    typical_p: 0.7,
+    xtc_probability: 0.5,
+    xtc_threshold: 0.2,
+    dynatemp_range: 0.4,
+    dynatemp_exponent: 2,
+    dry_multiplier: 0.8,
+    dry_base: 1.5,
+    dry_allowed_length: 3,
+    dry_penalty_last_n: 64,
+    dry_sequence_breakers: ["\n"],
     presence_penalty: 0.5,
     frequency_penalty: -0.5,
     repetition_penalty: 1.1,
@@ -74,6 +85,17 @@ Deno.test("completionRequests() maps every field", () => {
       topP: 0.9,
       topK: 40,
       minP: 0.1,
+      topNSigma: 1.5,
+      typicalP: 0.7,
+      xtcProbability: 0.5,
+      xtcThreshold: 0.2,
+      dynatempRange: 0.4,
+      dynatempExponent: 2,
+      dryMultiplier: 0.8,
+      dryBase: 1.5,
+      dryAllowedLength: 3,
+      dryPenaltyLastN: 64,
+      drySequenceBreakers: ["\n"],
       presencePenalty: 0.5,
       frequencyPenalty: -0.5,
       repetitionPenalty: 1.1,
@@ -89,6 +111,28 @@ Deno.test("completionRequests() maps every field", () => {
     priority: -1,
     signal,
   });
+});
+
+Deno.test("completionRequests() and chatRequest() take llama.cpp's names", () => {
+  const both = (fields: Record<string, unknown>) => {
+    const requests = [completions({ prompt: "a", ...fields })[0]!, chat(fields)];
+    return requests.map(({ maxTokens, sampling }) => ({ maxTokens, sampling }));
+  };
+  for (const { maxTokens, sampling } of both({ n_predict: 5, max_tokens: 9, repeat_penalty: 1.2 })) {
+    assertEquals([maxTokens, sampling], [5, { repetitionPenalty: 1.2 }]);
+  }
+  for (const { maxTokens } of both({ n_predict: -1, max_tokens: 9 })) assertEquals(maxTokens, 2 ** 31 - 1);
+  const penalties = { repeat_penalty: 1.2, presence_penalty: 1, frequency_penalty: 1 };
+  for (const { sampling } of both({ ...penalties, repeat_last_n: 0 })) assertEquals(sampling, {});
+  for (const { sampling } of both({ repeat_last_n: 64, repeat_penalty: 1 })) {
+    assertEquals(sampling, { repetitionPenalty: 1 });
+  }
+  for (const { sampling } of both({ logit_bias: [[5, 1], ["fox", -2.5], [6, false]] })) {
+    assertEquals(sampling, { logitBias: [[5, 1], ["fox", -2.5], [6, -Infinity]] });
+  }
+  for (const { sampling } of both({ logit_bias: { 5: 1, 6: false } })) {
+    assertEquals(sampling, { logitBias: [[5, 1], [6, -Infinity]] });
+  }
 });
 
 Deno.test("completionRequests() makes one request per prompt, in order", () => {

@@ -1,4 +1,4 @@
-import { assert, assertEquals, assertMatch } from "@std/assert";
+import { assert, assertEquals, assertMatch, assertNotEquals } from "@std/assert";
 import { CANNOT_RUN, promptOf, readEvents, type Service, startService } from "./service.ts";
 
 const PROMPT = "Once upon a time";
@@ -110,10 +110,29 @@ Deno.test(
 
 Deno.test("POST /v1/completions takes each sampling filter to its greedy limit", needed, async () => {
   const greedy = (await service.complete({ prompt: PROMPT, temperature: 0 })).choices[0].text;
-  for (const filter of [{ top_k: 1 }, { top_p: 0 }, { top_p: 1e-6 }, { min_p: 1 }]) {
+  const limits = [{ top_k: 1 }, { top_p: 0 }, { top_p: 1e-6 }, { min_p: 1 }, { top_n_sigma: 1e-9 }];
+  for (const filter of limits) {
     const { choices } = await service.complete({ prompt: PROMPT, temperature: 1, ...filter });
     assertEquals(choices[0].text, greedy, JSON.stringify(filter));
   }
+});
+
+Deno.test("POST /v1/completions draws other texts with each of llama.cpp's samplers", needed, async () => {
+  const body = { prompt: PROMPT, temperature: 1, seed: 5, max_tokens: 40 };
+  const plain = (await service.complete(body)).choices[0].text;
+  const samplers = [
+    { typical_p: 0.2 },
+    { top_n_sigma: 0.5 },
+    { xtc_probability: 1, xtc_threshold: 0.05 },
+    { dynatemp_range: 0.9, dynatemp_exponent: 2 },
+  ];
+  for (const sampler of samplers) {
+    const first = (await service.complete({ ...body, ...sampler })).choices[0].text;
+    assertEquals((await service.complete({ ...body, ...sampler })).choices[0].text, first);
+    assertNotEquals(first, plain, JSON.stringify(sampler));
+  }
+  const off = { typical_p: 1, top_n_sigma: -1, xtc_probability: 0, xtc_threshold: 0.1, dynatemp_range: 0 };
+  assertEquals((await service.complete({ ...body, ...off })).choices[0].text, plain);
 });
 
 Deno.test(
@@ -328,7 +347,7 @@ Deno.test("POST /v1/completions says which token of logit_bias the model does no
   assertEquals(response.status, 400);
   const { error } = await response.json();
   assertEquals(error.param, "logit_bias");
-  assertMatch(error.message, /logit_bias contains the token id \d+, wanted different integers from 0 to \d+/);
+  assertMatch(error.message, /logit_bias contains the token id \d+, wanted integers from 0 to \d+/);
 });
 
 Deno.test(

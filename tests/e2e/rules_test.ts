@@ -42,6 +42,55 @@ async function choicesOf(body: Record<string, unknown>) {
   return whole as { ids: number[]; text: string; stop: unknown }[];
 }
 
+Deno.test("dry_multiplier keeps an answer from repeating itself", needed, async () => {
+  const dry = { max_tokens: 120, dry_multiplier: 100, dry_base: 2, dry_sequence_breakers: ["\u0001"] };
+  const repeated = (ids: readonly number[]) => {
+    const threes = ids.slice(2).map((id, i) => `${ids[i]} ${ids[i + 1]} ${id}`);
+    return threes.length - new Set(threes).size;
+  };
+  const [free] = await choicesOf({ max_tokens: 120 });
+  const [varied] = await choicesOf(dry);
+  assert(repeated(free!.ids) > 0);
+  assertEquals(repeated(varied!.ids), 0);
+  // Two tokens may come again, and more where a breaker is between: every token with an "e" is one here.
+  const [broken] = await choicesOf({ ...dry, dry_sequence_breakers: ["e", "a", " "] });
+  assert(repeated(broken!.ids) > 0);
+  const [off] = await choicesOf({ max_tokens: 120, dry_multiplier: 1, dry_penalty_last_n: 0 });
+  assertEquals(off, free);
+});
+
+Deno.test("n_predict, n_probs and logit_bias do as llama.cpp's server has them", needed, async () => {
+  const { choices: [plain] } = await service.complete({
+    prompt: PROMPT,
+    temperature: 0,
+    max_tokens: 12,
+    logprobs: 3,
+  });
+  const { choices: [same] } = await service.complete({
+    prompt: PROMPT,
+    temperature: 0,
+    n_predict: 12,
+    n_probs: 3,
+  });
+  assertEquals(same, plain);
+  const said = await chat({ n_predict: 5, n_probs: 2, temperature: 0 });
+  assertEquals(said.usage.completion_tokens, 5);
+  assertEquals(
+    said.choices[0].logprobs,
+    (await chat({ max_tokens: 5, logprobs: true, top_logprobs: 2, temperature: 0 })).choices[0].logprobs,
+  );
+  const [free] = await choicesOf({});
+  const [without] = await choicesOf({
+    logit_bias: [...new Set(free!.ids)].map((id) => [id, false]),
+    temperature: 2,
+    seed: 3,
+  });
+  assertEquals(without!.ids.filter((id) => free!.ids.includes(id)), []);
+  const [forced] = await choicesOf({ logit_bias: [[" fox", 100]] });
+  const fox = service.engine.encode(" fox", { addSpecialTokens: false });
+  assertEquals(forced!.ids.filter((id) => !fox.includes(id)), []);
+});
+
 Deno.test("min_tokens keeps stop tokens and stop texts from ending an answer before", needed, async () => {
   const [free] = await choicesOf({});
   const stop_token_ids = [free!.ids[2]!, free!.ids[5]!];
