@@ -6,13 +6,16 @@
  * @module
  */
 import { quantile, type Report } from "../report.ts";
+import { Connection, requestBytes } from "./http_connection.ts";
 import type { Flood } from "./http_flood.ts";
 import { type BenchServer, cpuTime, startServer } from "./http_server.ts";
 
 const CONNECTIONS = 64;
 const REQUESTS = 30;
 const TOKENS = 1000;
-const IDLE_REQUESTS = 1000, WARM_UP = 300;
+/** Tokens a second at which the health route is asked besides: what two cores have to manage. */
+const PACE = 150_000;
+const IDLE_REQUESTS = 3000, WARM_UP = 1000;
 
 /**
  * What a machine for the clients would take from nobody: here they get what the server leaves of the processors,
@@ -20,8 +23,13 @@ const IDLE_REQUESTS = 1000, WARM_UP = 300;
  */
 const CLIENT_NICENESS = 5;
 
-/** `connections` clients in a process of their own, each asking `requests` times. */
-async function clients(address: string, connections: number, requests: number): Promise<Flood> {
+/** `connections` clients in a process of their own, each asking `requests` times; `rate`: tokens a second. */
+async function clients(
+  address: string,
+  connections: number,
+  requests: number,
+  rate?: number,
+): Promise<Flood> {
   const { success, stdout } = await new Deno.Command("nice", {
     args: ["-n", String(CLIENT_NICENESS), Deno.execPath(), "run", "--allow-net"]
       .concat(
@@ -30,6 +38,7 @@ async function clients(address: string, connections: number, requests: number): 
         String(connections),
         String(requests),
         String(TOKENS),
+        ...(rate === undefined ? [] : [String(rate)]),
       ),
     stderr: "inherit",
   }).output();
@@ -51,24 +60,32 @@ function probe(...addresses: string[]): () => Promise<[number[], number[]]> {
   };
 }
 
-async function flood({ address, pid }: BenchServer, control: BenchServer): Promise<Report> {
-  await clients(address, 8, 20);
+async function load(server: BenchServer, control: BenchServer, rate?: number) {
+  const { address, pid } = server;
   const health = probe(address, control.address);
   const before = cpuTime(pid);
-  const { tokens, events, seconds } = await clients(address, CONNECTIONS, REQUESTS);
+  const { tokens, events, seconds } = await clients(address, CONNECTIONS, REQUESTS, rate);
   const cpu = cpuTime(pid) - before;
   const [times, floor] = await health();
   return {
+    clients: rate === undefined
+      ? "as fast as they can"
+      : `${rate.toLocaleString("en-US")} tokens/s asked for`,
+    "tokens/s": tokens / seconds,
+    "events/s": events / seconds,
+    "server CPU us/token": cpu * 1000 / tokens,
+    "health p50 ms": quantile(times, 0.5),
+    "health p99 ms": quantile(times, 0.99),
+    "idle p50 ms": quantile(floor, 0.5),
+    "idle p99 ms": quantile(floor, 0.99),
+  };
+}
+
+async function flood(server: BenchServer, control: BenchServer): Promise<Report> {
+  await clients(server.address, 8, 20);
+  return {
     suite: `streaming over ${CONNECTIONS} connections, ${REQUESTS} answers of ${TOKENS} tokens each`,
-    rows: [{
-      "tokens/s": tokens / seconds,
-      "events/s": events / seconds,
-      "server CPU us/token": cpu * 1000 / tokens,
-      "health p50 ms": quantile(times, 0.5),
-      "health p99 ms": quantile(times, 0.99),
-      "idle p50 ms": quantile(floor, 0.5),
-      "idle p99 ms": quantile(floor, 0.99),
-    }],
+    rows: [await load(server, control), await load(server, control, PACE)],
     notes: [
       `server, clients and prober are processes that share the machine's cores; the clients' has niceness +${CLIENT_NICENESS};`,
       "idle: the health of a second server meanwhile that has nothing to do: what the machine itself adds;",
@@ -80,22 +97,19 @@ async function flood({ address, pid }: BenchServer, control: BenchServer): Promi
 /** Milliseconds to the first byte of a stream, and of the health route for comparison. */
 async function idle({ address }: BenchServer): Promise<Report> {
   const streamed: number[] = [], plain: number[] = [];
+  using connection = await Connection.open(address);
+  const stream = requestBytes("POST", "/v1/completions", {
+    prompt: "Once upon a time",
+    max_tokens: 1,
+    ignore_eos: true,
+    stream: true,
+  });
+  const health = requestBytes("GET", "/health");
   for (let i = 0; i < IDLE_REQUESTS + WARM_UP; i++) {
-    const start = performance.now();
-    const response = await fetch(`${address}/v1/completions`, {
-      method: "POST",
-      headers: { "content-type": "application/json" },
-      body: JSON.stringify({ prompt: "Once upon a time", max_tokens: 1, ignore_eos: true, stream: true }),
-    });
-    const reader = response.body!.getReader();
-    await reader.read();
-    const first = performance.now() - start;
-    while (!(await reader.read()).done);
-    const again = performance.now();
-    await (await fetch(`${address}/health`)).text();
+    const first = await connection.ask(stream), other = await connection.ask(health);
     if (i < WARM_UP) continue;
     streamed.push(first);
-    plain.push(performance.now() - again);
+    plain.push(other);
   }
   const row = (name: string, times: number[]) => ({
     request: name,
@@ -105,7 +119,7 @@ async function idle({ address }: BenchServer): Promise<Report> {
   return {
     suite: "time to the first byte, one request at a time",
     rows: [
-      row("GET /health, the whole answer", plain),
+      row("GET /health, first byte", plain),
       row("POST /v1/completions, first byte", streamed),
       {
         request: "difference: queue to first byte",
@@ -113,7 +127,7 @@ async function idle({ address }: BenchServer): Promise<Report> {
         "p99 ms": quantile(streamed, 0.99) - quantile(plain, 0.99),
       },
     ],
-    notes: ["both include the client's own work and the way through the socket"],
+    notes: ["both include the client's own work and the way through the socket, on the same cores"],
   };
 }
 

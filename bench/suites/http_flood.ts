@@ -1,7 +1,8 @@
 /**
  * Clients that stream completions as fast as they come, from a process that does nothing else:
- * `http_flood.ts ADDRESS CONNECTIONS REQUESTS TOKENS`. Each connection asks `REQUESTS` times for `TOKENS` tokens.
- * Prints as JSON what came and in which time.
+ * `http_flood.ts ADDRESS CONNECTIONS REQUESTS TOKENS [RATE]`. Each connection asks `REQUESTS` times for `TOKENS` tokens;
+ * with RATE not sooner than makes so many tokens a second of all connections together, which take turns. Prints as JSON
+ * what came and in which time.
  *
  * @module
  */
@@ -13,11 +14,15 @@ export interface Flood {
   seconds: number;
 }
 
-const [address, connections, requests, tokens] = Deno.args;
+const [address, connections, requests, tokens, rate] = Deno.args;
+/** Milliseconds between two requests of a connection. */
+const period = rate === undefined ? 0 : 1000 * Number(connections) * Number(tokens) / Number(rate);
 const total: Flood = { tokens: 0, events: 0, seconds: 0 };
 
-async function client(): Promise<void> {
+async function client(index: number): Promise<void> {
   for (let i = 0; i < Number(requests); i++) {
+    const early = start + (i + index / Number(connections)) * period - performance.now();
+    if (early > 0) await new Promise((resolve) => setTimeout(resolve, early));
     const response = await fetch(`${address}/v1/completions`, {
       method: "POST",
       headers: { "content-type": "application/json" },
@@ -43,9 +48,9 @@ async function client(): Promise<void> {
   }
 }
 
+const start = performance.now();
 if (import.meta.main) {
-  const start = performance.now();
-  await Promise.all(Array.from({ length: Number(connections) }, client));
+  await Promise.all(Array.from({ length: Number(connections) }, (_, index) => client(index)));
   total.seconds = (performance.now() - start) / 1000;
   Deno.stdout.writeSync(new TextEncoder().encode(JSON.stringify(total)));
 }
