@@ -143,9 +143,9 @@ export const OPTION_GROUPS = {
     ),
     device: option(integer(0, 1023), "NUMBER", "Which GPU, as CUDA numbers them.", "0"),
     quantize: option(
-      oneOf("q8", "q4", "fp8", "int8", "int4"),
-      "q8|q4|fp8",
-      "What the weights become when they are loaded; fp8 on GPUs.",
+      oneOf("q8", "q4", "fp8", "int8", "int4", "bf16"),
+      "q8|q4|bf16|fp8",
+      "What weights become when they are loaded; bf16 (activations too) on CPUs, fp8 on GPUs.",
       "as they are",
     ),
     threads: option(

@@ -63,12 +63,13 @@ typedef enum kvrm_dtype {
   KVRM_Q6_K = 8,  // 210 bytes for 256
 } kvrm_dtype;
 
-// What the matrices of the layers and the head become when they are loaded; activations keep their type.
+// What the matrices of the layers and the head become when they are loaded. Matrices in blocks stay as they are.
 typedef enum kvrm_quantize {
   KVRM_QUANTIZE_NONE = 0,
   KVRM_QUANTIZE_FP8 = 1,   // on a GPU: e4m3, one scale for each row
   KVRM_QUANTIZE_INT8 = 2,  // on a GPU: one scale for each row; on the CPU: KVRM_Q8_0
   KVRM_QUANTIZE_INT4 = 3,  // on a GPU: one scale for each 128 of a row; on the CPU: KVRM_Q4_0
+  KVRM_QUANTIZE_BF16 = 4,  // on the CPU: matrices of numbers become BF16, and so do activations where they meet them
 } kvrm_quantize;
 
 // ---------------------------------------------------------------------------------------------

@@ -31,6 +31,7 @@ export const KVRM = {
   QUANTIZE_FP8: 1,
   QUANTIZE_INT8: 2,
   QUANTIZE_INT4: 3,
+  QUANTIZE_BF16: 4,
   NO_FILE: 0xffffffff,
   ENGINE_NOOP: 1,
   SLOT_DECODE: 1,

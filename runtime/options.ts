@@ -37,10 +37,11 @@ export interface EngineOptions {
   kvDtype?: KvDtype;
   /**
    * What the weights of the layers and the head become when they are loaded: "q8" (or "int8") 8 bits, "q4" (or "int4")
-   * 4 bits, with a scale for each 32 on the CPU, for each row (8 bits) or 128 (4 bits) on a GPU; "fp8" on GPUs alone.
-   * Default: nothing.
+   * 4 bits, with a scale for each 32 on the CPU, for each row (8 bits) or 128 (4 bits) on a GPU; "fp8" on GPUs alone;
+   * "bf16" on CPUs with AVX512_BF16: matrices of numbers become BF16 and activations are rounded to it where they meet
+   * them, for nearly twice the speed of large batches and prompts. Default: nothing.
    */
-  quantize?: "q8" | "q4" | "fp8" | "int8" | "int4";
+  quantize?: "q8" | "q4" | "fp8" | "int8" | "int4" | "bf16";
   /** Which GPU, as CUDA numbers them. Default 0. */
   device?: number;
   /** Tokens of prompt and answer. Default: the model's, as far as the KV pool holds one such sequence. */
@@ -113,6 +114,7 @@ const QUANTIZE = {
   fp8: KVRM.QUANTIZE_FP8,
   int8: KVRM.QUANTIZE_INT8,
   int4: KVRM.QUANTIZE_INT4,
+  bf16: KVRM.QUANTIZE_BF16,
 } as const;
 const DEFAULT_SLOTS = 16;
 const DEFAULT_KV_MEMORY = 2 ** 30;

@@ -100,6 +100,8 @@ export interface Subject {
   dtype: string;
   /** Default "f32". */
   kvDtype?: KvDtype;
+  /** What the weights become. Default: nothing. */
+  quantize?: EngineOptions["quantize"];
   /** Default: the build beside this program. */
   libraryPath?: string;
   /** Random workloads. Default 150. */
@@ -133,6 +135,7 @@ function open(model: Subject, on: Setting): Bench {
       blockTokens: BLOCK,
       kvMemory: Math.ceil(blocks + held) * blockBytes,
       kvDtype,
+      ...(model.quantize && { quantize: model.quantize }),
       ...(model.libraryPath !== undefined && { libraryPath: model.libraryPath }),
       maxContext: MAX_CONTEXT,
       threads: on.threads,

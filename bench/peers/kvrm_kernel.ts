@@ -1,7 +1,7 @@
 /**
  * Our side of the kernel table, as a process of its own, as llama-batched-bench is one: prints rows as JSON.
  *
- *     kvrm_kernel.ts MODEL THREADS CASES
+ *     kvrm_kernel.ts MODEL THREADS CASES [QUANTIZE]
  *
  * MODEL is a file or folder, or `random:SHAPE:TYPE` for weights that the library makes up; CASES is a list with commas
  * of PROMPT:ANSWER:BATCH. Of each: the rate of prefilling that many prompts, and of decoding from there, sampling and
@@ -11,7 +11,7 @@
  */
 import { EngineHost } from "../../runtime/host.ts";
 import { loadModelTables, randomModel } from "../../runtime/model/folder.ts";
-import { engineSizes } from "../../runtime/options.ts";
+import { type EngineOptions, engineSizes } from "../../runtime/options.ts";
 import { greedy, silent } from "../loop.ts";
 import { type BatchedRow, parseCases } from "./kernel_case.ts";
 import { FIRST_TEXT_TOKEN, SHAPES } from "./random_gguf.ts";
@@ -36,7 +36,7 @@ async function tablesOf(model: string) {
   };
 }
 
-const [model, threads, text] = Deno.args as [string, string, string];
+const [model, threads, text, quantize] = Deno.args as [string, string, string, EngineOptions["quantize"]];
 const { tables, dtype } = await tablesOf(model);
 const cases = parseCases(text);
 const context = Math.max(...cases.map(({ prompt, answer }) => prompt + answer)) + LEAD_STEPS + 2;
@@ -53,6 +53,7 @@ using host = new EngineHost(
       prefixCache: false,
       structuredOutput: false,
       kvDtype: "bf16",
+      ...(quantize && { quantize }),
       maxContext: context,
     },
     tables,

@@ -24,6 +24,7 @@ import { outputOf } from "../peers/process.ts";
 import { cachedGguf, SHAPES, streamedBytes, type WeightMix } from "../peers/random_gguf.ts";
 import { replayOverHttp, type ReplayPlan, summariseReplay } from "../peers/replay.ts";
 import { kvrm, llamaServer, modelName, type Recipe, startPeer } from "../peers/servers.ts";
+import { machine } from "../report.ts";
 import { makeWorkload } from "../workloads/workload.ts";
 
 /** What the peers are. */
@@ -51,12 +52,16 @@ const DECODE = { "160m": [32, 32], "1.1b": [16, 12] } as const;
 const SLOTS = 8;
 const CONTEXT = 2048;
 
-const KERNEL: readonly [Shape, WeightMix, number][] = [
+/** Shape, weights, seconds, and what ours makes of the weights when it loads them. */
+const KERNEL: readonly [Shape, WeightMix, number, "bf16"?][] = [
   ["160m", "F16", 30],
+  ["160m", "F16", 30, "bf16"],
   ["160m", "BF16", 30],
+  ["160m", "BF16", 30, "bf16"],
   ["160m", "Q8_0", 25],
   ["160m", "Q4_K", 25],
   ["1.1b", "F16", 90],
+  ["1.1b", "F16", 90, "bf16"],
   ["1.1b", "Q8_0", 50],
   ["1.1b", "Q4_K", 50],
 ];
@@ -80,7 +85,10 @@ function kernelCases(shape: Shape): KernelCase[] {
   ];
 }
 
-const kernelName = (shape: Shape, mix: WeightMix) => `kernel, ${shape}, ${mix}`;
+const kernelName = (shape: Shape, mix: WeightMix, quantize?: string) =>
+  `kernel, ${shape}, ${mix}${quantize === undefined ? "" : `, ours with --quantize ${quantize}`}`;
+/** Whether this processor has what the case wants. */
+const canRun = (quantize?: "bf16") => quantize === undefined || machine().includes("avx512_bf16");
 const startName = (shape: Shape, mix: WeightMix) => `start, ${shape}, ${mix}`;
 const traceName = ({ shape, mix }: { shape: Shape; mix: WeightMix }) => `trace, ${shape}, ${mix}`;
 
@@ -94,7 +102,10 @@ class Peers {
     readonly running: readonly { name: string; address: string }[],
   ) {}
 
-  async kernel(shape: Shape, mix: WeightMix, context: Context): Promise<Part[]> {
+  async kernel(name: string, context: Context): Promise<{ parts: Part[]; source: string }> {
+    const [shape, mix, , quantize] = KERNEL.find(([shape, mix, , quantize]) =>
+      kernelName(shape, mix, quantize) === name
+    )!;
     const model = cachedGguf(this.folder, shape, mix);
     const cases = kernelCases(shape);
     const streamed = streamedBytes(SHAPES[shape], mix);
@@ -102,7 +113,10 @@ class Peers {
       const script = `${import.meta.dirname}/../peers/kvrm_kernel.ts`;
       const args = ["run", "--no-prompt", "--no-check", "--allow-all", "--cached-only", script];
       return parseRows(
-        await outputOf(Deno.execPath(), [...args, model, String(this.threads), casesText(cases)]),
+        await outputOf(
+          Deno.execPath(),
+          [...args, model, String(this.threads), casesText(cases), ...(quantize ? [quantize] : [])],
+        ),
       );
     };
     const theirs = async () => ({
@@ -125,7 +139,7 @@ class Peers {
       if (!Number.isNaN(bandwidth)) values["read GB/s"] = round(bandwidth);
       parts.push({ side, values });
     }
-    return parts;
+    return { parts, source: `${shape}, ${mix}, random weights` };
   }
 
   /** Our recipe and the peer's; `flags` are the peer's for this purpose. */
@@ -208,9 +222,7 @@ class Peers {
 
   async run(name: string, context: Context): Promise<{ parts: Part[]; source: string }> {
     const [kind, shape, mix] = name.split(", ") as [string, Shape, WeightMix];
-    if (kind === "kernel") {
-      return { parts: await this.kernel(shape, mix, context), source: `${shape}, ${mix}, random weights` };
-    }
+    if (kind === "kernel") return await this.kernel(name, context);
     if (kind === "start") {
       return {
         parts: await this.start(shape, mix, context),
@@ -249,7 +261,7 @@ function suiteOf(peers: Peers | null): Suite {
         DECODE["1.1b"][1]
       }) at each batch size from ${DECODE["160m"][0]} (${
         DECODE["1.1b"][0]
-      }) tokens of history on, and prefills one prompt. Ours plans and samples in that time; \`llama-batched-bench\`, the other side, does not sample. _Start_: milliseconds from starting the server's process to the first text of an answer, the file in the page cache; the peer neither warms up nor repacks then. _Trace_: Azure's conversation trace over HTTP, lengths × ${LENGTH_SCALE}, ${SLOTS} slots, an open loop whose clients are a process of their own on the same cores.`,
+      }) tokens of history on, and prefills one prompt. Ours plans and samples in that time; \`llama-batched-bench\`, the other side, does not sample. Beside 16-bit weights ours multiplies with activations as they are, in F32; with \`--quantize bf16\` it rounds them to BF16, as the peer does on processors that have such products. _Start_: milliseconds from starting the server's process to the first text of an answer, the file in the page cache; the peer neither warms up nor repacks then. _Trace_: Azure's conversation trace over HTTP, lengths × ${LENGTH_SCALE}, ${SLOTS} slots, an open loop whose clients are a process of their own on the same cores.`,
     ],
     parameters: {
       peer: build
@@ -260,7 +272,11 @@ function suiteOf(peers: Peers | null): Suite {
       context: CONTEXT,
     },
     cases: [
-      ...KERNEL.map(([shape, mix, seconds]) => ({ name: kernelName(shape, mix), seconds, parts: 2 })),
+      ...KERNEL.filter(([, , , quantize]) => canRun(quantize)).map(([shape, mix, seconds, quantize]) => ({
+        name: kernelName(shape, mix, quantize),
+        seconds,
+        parts: 2,
+      })),
       ...(build ? STARTS : []).map(([shape, mix]) => ({ name: startName(shape, mix), seconds: 5, parts: 2 })),
       ...traces.map((one) => ({
         name: traceName(one),
@@ -290,7 +306,7 @@ function report(result: SuiteResult): Section {
   const names = [...new Set(result.runs.map((run) => run.case))];
   const peersOf = (name: string) =>
     sidesOf(result, name, [...new Set(result.runs.map((run) => run.side))]).filter((side) => side !== OURS);
-  const kernel = casesOf(result, KERNEL.map(([shape, mix]) => kernelName(shape, mix)));
+  const kernel = casesOf(result, KERNEL.map(([shape, mix, , quantize]) => kernelName(shape, mix, quantize)));
   const columns = [
     ...BATCHES.map((batch) => `decode ${batch}`),
     ...PREFILLS.map((prompt) => `prefill ${prompt}`),

@@ -93,7 +93,7 @@ kvrm_status CheckConfig(const kvrm_model_config& c) {
   KVRM_TRY(CheckRange("head_dim", c.head_dim, 2, 1024));
   KVRM_TRY(CheckRange("vocab", c.vocab, 1, 1u << 26));
   KVRM_TRY(CheckRange("max_position", c.max_position, 1, 1u << 28));
-  KVRM_TRY(CheckRange("quantize", c.quantize, KVRM_QUANTIZE_NONE, KVRM_QUANTIZE_INT4));
+  KVRM_TRY(CheckRange("quantize", c.quantize, KVRM_QUANTIZE_NONE, KVRM_QUANTIZE_BF16));
   KVRM_TRY(CheckRange("rope_interleaved", c.rope_interleaved, 0, 1));
   if (c.heads % c.kv_heads != 0) {
     return Fail(KVRM_INVALID_ARGUMENT, "load model: config.kv_heads is %u, wanted a divisor of heads (%u)", c.kv_heads,

@@ -28,6 +28,8 @@ struct Weight {
   uint64_t made_up_key = 0;
   // Where a backend's own form of the blocks is; null until it is made. A null pointer: there will be none.
   const std::atomic<const uint8_t*>* packed = nullptr;
+  // Products with it round activations to BF16, which it is.
+  bool rounds = false;
   // Not 0: the rows are heads of this many, and the file has those that RoPE turns together as neighbours.
   uint32_t interleaved_head = 0;
 

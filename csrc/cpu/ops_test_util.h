@@ -3,7 +3,9 @@
 #define KVRM_CPU_OPS_TEST_UTIL_H_
 
 #include <cmath>
+#include <cstdlib>
 #include <cstring>
+#include <memory>
 #include <random>
 #include <vector>
 
@@ -63,6 +65,15 @@ struct Tensor {
   std::vector<uint8_t> bytes;
   Weight weight;
 };
+
+// Memory on a cache line's boundary.
+struct Free {
+  void operator()(uint8_t* p) const { std::free(p); }
+};
+using Aligned = std::unique_ptr<uint8_t[], Free>;
+inline Aligned Allocate(size_t bytes) {
+  return Aligned(static_cast<uint8_t*>(std::aligned_alloc(64, (bytes + 63) / 64 * 64)));
+}
 
 inline bool SameBits(const float* a, const float* b, size_t count) { return std::memcmp(a, b, count * 4) == 0; }
 

@@ -4,6 +4,7 @@
 #include <numeric>
 
 #include "../common/layout.h"
+#include "bf16.h"
 #include "ops.h"
 #include "quant.h"
 
@@ -61,12 +62,12 @@ AttentionShape ShapeAttention(const kvrm_model_config& m, const kvrm_engine_conf
   return shape;
 }
 
-// The most that any matrix with a form of its own wants.
+// The most that any matrix wants that does not take activations as they are.
 template <typename Bytes>
-size_t MostOfPacked(const Model& model, const Bytes& bytes) {
+size_t MostOfQuantised(const Model& model, const Bytes& bytes) {
   size_t most = 0;
   const auto widen = [&](const Weight& w) {
-    if (w.packed) most = std::max<size_t>(most, bytes(w));
+    if (w.packed || w.rounds) most = std::max<size_t>(most, bytes(w));
   };
   for (const LayerWeights& layer : model.layers) {
     for (const Weight& w : layer.by_role) widen(w);
@@ -147,9 +148,12 @@ Plan MakePlan(const Model& model, const kvrm_engine_config& config, uint32_t chu
   size(kSin, rows, m.head_dim / 2 * f32);
   size(kPartialAcc, plan.attention.max_partials, m.head_dim * f32);
   size(kPartial, plan.attention.max_partials, sizeof(Partial));
-  size(kQuant, 1, MostOfPacked(model, [&](const Weight& w) { return QuantRowsBytes(rows, w.cols); }));
-  size(kPackScratch, threads,
-       MostOfPacked(model, [](const Weight& w) { return w.packed->load() ? 0 : PackedGroupBytes(w.dtype, w.cols); }));
+  size(kQuant, 1, MostOfQuantised(model, [&](const Weight& w) {
+         return w.rounds ? rows * Bf16RowBytes(w.cols) : QuantRowsBytes(rows, w.cols);
+       }));
+  size(kPackScratch, threads, MostOfQuantised(model, [](const Weight& w) {
+         return !w.packed || w.packed->load() ? 0 : PackedGroupBytes(w.dtype, w.cols);
+       }));
   size(kHeadIn, config.slots, m.hidden * f32);
   size(kLogits, config.slots, m.vocab * f32);
   size(kScratch, threads, AlignUp(SampleScratchBytes(m.vocab), kCacheLine));

@@ -4,20 +4,26 @@
 
 #include <initializer_list>
 
+#include "bf16.h"
 #include "quant.h"
 #include "step.h"
 
 namespace kvrm::cpu {
 
 // Before products with `weights`, which share their input x [m, cols] f32: where one of them is packed, makes 8-bit
-// integers of x, in kQuant. A stage of its own, so that it happens once and not in every tile.
+// integers of x, in kQuant, or BF16 where one wants that; never both, for a model's matrices are of one kind or the
+// rest in blocks. A stage of its own, so that it happens once and not in every tile.
 inline void QuantizeInput(const Step& step, std::initializer_list<const Weight*> weights, const float* x, uint32_t m) {
   for (const Weight* w : weights) {
-    if (!w->packed) continue;
+    if (!w->packed && !w->rounds) continue;
     const uint32_t cols = w->cols;
     uint8_t* out = step.arena + step.plan.offset[kQuant];
     ForRanges(step.threads, double(m) * cols / 4, m, kXRows, [&](uint32_t begin, uint32_t end, uint32_t) noexcept {
-      QuantKernel().quantize_rows(x, cols, cols, begin, end, out);
+      if (w->rounds) {
+        RoundRows(x, cols, cols, begin, end, out);
+      } else {
+        QuantKernel().quantize_rows(x, cols, cols, begin, end, out);
+      }
     });
     return;
   }
@@ -27,9 +33,10 @@ inline void QuantizeInput(const Step& step, std::initializer_list<const Weight*>
 inline void Product(const Step& step, uint32_t member, const Weight& w, const Weight* bias, const float* x,
                     uint32_t cols, uint32_t m, float* out, size_t out_stride, uint32_t n_begin, uint32_t n_end,
                     bool add) {
+  const uint8_t* quantised = step.arena + step.plan.offset[kQuant];
+  if (w.rounds) return MultiplyBf16({w, bias, quantised, m, out, out_stride, n_begin, n_end, add});
   if (!w.packed) return MatMul(w, bias, x, cols, m, out, out_stride, n_begin, n_end, add);
   const uint8_t* packed = w.packed->load(std::memory_order_acquire);
-  const uint8_t* quantised = step.arena + step.plan.offset[kQuant];
   const QuantProduct product{
       {packed, w.dtype, w.rows, w.cols}, bias, quantised, m, out, out_stride, n_begin, n_end, add};
   if (packed) return QuantKernel().product(product);

@@ -48,14 +48,6 @@ TEST(AllKernelsOfThisArchitectureAreTested) {
   CHECK(targets.kernels[targets.count - 1] == &kQuantScalar);
 }
 
-struct Free {
-  void operator()(uint8_t* p) const { std::free(p); }
-};
-using Aligned = std::unique_ptr<uint8_t[], Free>;
-Aligned Allocate(size_t bytes) {
-  return Aligned(static_cast<uint8_t*>(std::aligned_alloc(64, (bytes + 63) / 64 * 64)));
-}
-
 // A matrix in blocks, exactly as large as it is, and packed.
 struct Blocks {
   Blocks(Random& random, uint32_t dtype, uint32_t rows, uint32_t cols, uint32_t interleaved_head = 0)

@@ -6,6 +6,7 @@
 #include <memory>
 #include <vector>
 
+#include "bf16.h"
 #include "packer.h"
 #include "quant.h"
 #include "thread_pool.h"
@@ -16,6 +17,7 @@ namespace {
 // What a matrix is packed as; its own type where it stays as it is.
 uint32_t PackedType(const Weight& w, uint32_t quantize) {
   if (IsBlocks(w.dtype) || quantize == KVRM_QUANTIZE_NONE || w.cols % kQuantBlock != 0) return w.dtype;
+  if (quantize == KVRM_QUANTIZE_BF16) return KVRM_BF16;
   return quantize == KVRM_QUANTIZE_INT8 ? KVRM_Q8_0 : KVRM_Q4_0;
 }
 
@@ -40,9 +42,21 @@ void QuantizeGroups(const Weight& w, uint32_t dtype, uint32_t begin, uint32_t en
   }
 }
 
+bool HasBlocks(const Model& model) {
+  bool any = IsBlocks(model.lm_head.dtype);
+  for (const LayerWeights& layer : model.layers) {
+    for (const Weight& w : layer.by_role) any = any || IsBlocks(w.dtype);
+  }
+  return any;
+}
+
 class Preparer {
  public:
-  explicit Preparer(Model* model) : model_(*model), threads_(ThreadCount(0)), packer_(std::make_shared<Packer>()) {
+  explicit Preparer(Model* model)
+      : model_(*model),
+        threads_(ThreadCount(0)),
+        packer_(std::make_shared<Packer>()),
+        rounds_(model->config.quantize == KVRM_QUANTIZE_BF16 && !HasBlocks(*model)) {
     model->device = packer_;
   }
 
@@ -50,7 +64,8 @@ class Preparer {
     const uint32_t dtype = PackedType(*w, model_.config.quantize);
     if (IsBlocks(w->dtype)) return packer_->Add(w), KVRM_OK;
     if (IsBlocks(dtype)) return Quantize(w, dtype);
-    return w->interleaved_head == 0 ? KVRM_OK : Straighten(w);
+    if (rounds_ && dtype == KVRM_BF16 && w->cols % kBf16Step == 0) w->rounds = true;
+    return w->interleaved_head == 0 && w->dtype == dtype ? KVRM_OK : Straighten(w, dtype);
   }
 
   // What is in blocks is packed later, unless KVRM_PACK is "now".
@@ -75,13 +90,28 @@ class Preparer {
     return KVRM_OK;
   }
 
-  kvrm_status Straighten(Weight* w) {
-    const uint64_t bytes = RowBytes(w->dtype, w->cols);
+  // Its rows in order, as numbers of dtype.
+  kvrm_status Straighten(Weight* w, uint32_t dtype) {
+    const uint64_t from_bytes = RowBytes(w->dtype, w->cols), bytes = RowBytes(dtype, w->cols);
     Mapping region;
     KVRM_TRY(Mapping::Reserve(w->rows * bytes, "a matrix", &region));
-    for (uint32_t n = 0; n < w->rows; ++n) {
-      std::memcpy(region.data() + n * bytes, static_cast<const uint8_t*>(w->data) + w->FileRow(n) * bytes, bytes);
-    }
+    const uint32_t tiles = std::min(w->rows, 8 * threads_.threads());
+    threads_.Run(tiles, [&](uint32_t tile, uint32_t) noexcept {
+      std::vector<float> values(w->dtype == dtype ? 0 : w->cols);
+      const uint32_t begin = uint32_t(uint64_t{w->rows} * tile / tiles);
+      const uint32_t end = uint32_t(uint64_t{w->rows} * (tile + 1) / tiles);
+      for (uint32_t n = begin; n < end; ++n) {
+        const uint8_t* from = static_cast<const uint8_t*>(w->data) + w->FileRow(n) * from_bytes;
+        uint8_t* to = region.data() + n * bytes;
+        if (w->dtype == dtype) {
+          std::memcpy(to, from, bytes);
+        } else {
+          Widen(from, w->cols, w->dtype, values.data());
+          Narrow(values.data(), w->cols, dtype, to);
+        }
+      }
+    });
+    w->dtype = dtype;
     w->data = region.data();
     w->interleaved_head = 0;
     model_.memory.push_back(std::move(region));
@@ -91,13 +121,19 @@ class Preparer {
   Model& model_;
   ThreadPool threads_;
   std::shared_ptr<Packer> packer_;
+  // Matrices that share an input get it in one form, so beside blocks nothing is rounded.
+  const bool rounds_;
 };
 
 }  // namespace
 
 kvrm_status PrepareWeights(Model* model) {
   if (model->config.quantize == KVRM_QUANTIZE_FP8) {
-    return Fail(KVRM_UNSUPPORTED, "load model: config.quantize is FP8, wanted NONE, INT8 or INT4 on the CPU");
+    return Fail(KVRM_UNSUPPORTED, "load model: config.quantize is FP8, wanted NONE, INT8, INT4 or BF16 on the CPU");
+  }
+  if (model->config.quantize == KVRM_QUANTIZE_BF16 && !HasBf16Products()) {
+    return Fail(KVRM_UNSUPPORTED,
+                "load model: config.quantize is BF16, wanted NONE, INT8 or INT4 on a processor without AVX512_BF16");
   }
   Preparer preparer(model);
   for (LayerWeights& layer : model->layers) {

@@ -73,6 +73,9 @@ bool MakesUpWeights() { return true; }
 
 kvrm_status FinishModel(Model& model) {
   KVRM_TRY(CheckDevice(model.config.device));
+  if (model.config.quantize == KVRM_QUANTIZE_BF16) {
+    return Fail(KVRM_UNSUPPORTED, "load model: config.quantize is BF16, wanted NONE, FP8, INT8 or INT4 on a GPU");
+  }
   if (model.config.head_dim > kMaxHeadDim) {
     return Fail(KVRM_UNSUPPORTED, "load model: config.head_dim is %u, wanted at most %u on a GPU",
                 model.config.head_dim, kMaxHeadDim);

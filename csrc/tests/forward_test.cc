@@ -175,6 +175,38 @@ TEST(WeightsQuantisedAtLoadMatchReference) {
   }
 }
 
+// Numbers that become BF16 when they are loaded; activations are rounded to it where they meet them, as on a GPU.
+TEST(WeightsThatBecomeBf16MatchReference) {
+  for (const uint32_t dtype : {KVRM_F32, KVRM_F16, KVRM_BF16}) {
+    ModelShape shape;
+    shape.hidden = 128;
+    shape.intermediate = 96;
+    shape.heads = 4;
+    shape.head_dim = 32;
+    shape.dtype = dtype;
+    shape.interleaved = dtype != KVRM_F16;
+    ModelData data(shape);
+    data.config.quantize = KVRM_QUANTIZE_BF16;
+    for (auto& [key, values] : data.weights) {
+      if (key.first == KVRM_EMBED || values.size() <= 128) continue;
+      std::vector<uint16_t> narrow(values.size());
+      Narrow(values.data(), values.size(), KVRM_BF16, narrow.data());
+      Widen(narrow.data(), values.size(), KVRM_BF16, values.data());
+    }
+    const TemporaryFile file(data.file);
+    uint32_t handle = 0;
+    if (data.Load(file.path(), &handle) != KVRM_OK) {
+      CHECK_REFUSED(data.Load(file.path(), &handle), KVRM_UNSUPPORTED,
+                    OnGpu() ? "wanted NONE, FP8, INT8 or INT4 on a GPU"
+                            : "wanted NONE, INT8 or INT4 on a processor without AVX512_BF16");
+      continue;
+    }
+    kvrm_model_free(handle);
+    const TestModel model(std::move(data));
+    CheckLoaded(model, 40, 1e-1);
+  }
+}
+
 TEST(HalfPrecisionKvIsClose) {
   CheckModel(ModelShape(), 40, 2e-2, KVRM_F16);
   CheckModel(ModelShape(), 40, 1e-1, KVRM_BF16);

@@ -59,37 +59,41 @@ Deno.test("dry_multiplier keeps an answer from repeating itself", needed, async 
   assertEquals(off, free);
 });
 
-Deno.test("n_predict, n_probs and logit_bias do as llama.cpp's server has them", needed, async () => {
-  const { choices: [plain] } = await service.complete({
-    prompt: PROMPT,
-    temperature: 0,
-    max_tokens: 12,
-    logprobs: 3,
-  });
-  const { choices: [same] } = await service.complete({
-    prompt: PROMPT,
-    temperature: 0,
-    n_predict: 12,
-    n_probs: 3,
-  });
-  assertEquals(same, plain);
-  const said = await chat({ n_predict: 5, n_probs: 2, temperature: 0 });
-  assertEquals(said.usage.completion_tokens, 5);
-  assertEquals(
-    said.choices[0].logprobs,
-    (await chat({ max_tokens: 5, logprobs: true, top_logprobs: 2, temperature: 0 })).choices[0].logprobs,
-  );
-  const [free] = await choicesOf({});
-  const [without] = await choicesOf({
-    logit_bias: [...new Set(free!.ids)].map((id) => [id, false]),
-    temperature: 2,
-    seed: 3,
-  });
-  assertEquals(without!.ids.filter((id) => free!.ids.includes(id)), []);
-  const [forced] = await choicesOf({ logit_bias: [[" fox", 100]] });
-  const fox = service.engine.encode(" fox", { addSpecialTokens: false });
-  assertEquals(forced!.ids.filter((id) => !fox.includes(id)), []);
-});
+Deno.test(
+  "POST /v1/completions takes n_predict, n_probs and logit_bias as llama.cpp's server has them",
+  needed,
+  async () => {
+    const { choices: [plain] } = await service.complete({
+      prompt: PROMPT,
+      temperature: 0,
+      max_tokens: 12,
+      logprobs: 3,
+    });
+    const { choices: [same] } = await service.complete({
+      prompt: PROMPT,
+      temperature: 0,
+      n_predict: 12,
+      n_probs: 3,
+    });
+    assertEquals(same, plain);
+    const said = await chat({ n_predict: 5, n_probs: 2, temperature: 0 });
+    assertEquals(said.usage.completion_tokens, 5);
+    assertEquals(
+      said.choices[0].logprobs,
+      (await chat({ max_tokens: 5, logprobs: true, top_logprobs: 2, temperature: 0 })).choices[0].logprobs,
+    );
+    const [free] = await choicesOf({});
+    const [without] = await choicesOf({
+      logit_bias: [...new Set(free!.ids)].map((id) => [id, false]),
+      temperature: 2,
+      seed: 3,
+    });
+    assertEquals(without!.ids.filter((id) => free!.ids.includes(id)), []);
+    const [forced] = await choicesOf({ logit_bias: [[" fox", 100]] });
+    const fox = service.engine.encode(" fox", { addSpecialTokens: false });
+    assertEquals(forced!.ids.filter((id) => !fox.includes(id)), []);
+  },
+);
 
 Deno.test("min_tokens keeps stop tokens and stop texts from ending an answer before", needed, async () => {
   const [free] = await choicesOf({});

@@ -13,8 +13,8 @@ for (const name of ["llama3", "mistral", "qwen3", "llama-bf16"]) {
   });
 }
 
-Deno.test("EngineLoop gives the same bits with KV in q8, too", () => {
-  const tables = randomModel({
+const inBlocks = () =>
+  randomModel({
     hidden: 64,
     intermediate: 96,
     layers: 2,
@@ -25,8 +25,29 @@ Deno.test("EngineLoop gives the same bits with KV in q8, too", () => {
     dtype: "bf16",
     headDim: 32,
   });
-  checkDeterminism({ tables, dtype: "bf16", kvDtype: "q8", numRuns: 40 });
+
+Deno.test("EngineLoop gives the same bits with KV in q8, too", () => {
+  checkDeterminism({ tables: inBlocks(), dtype: "bf16", kvDtype: "q8", numRuns: 40 });
 });
+
+for (const quantize of ["q8", "q4", "bf16"] as const) {
+  Deno.test({
+    name: `EngineLoop gives the same bits with weights quantised to ${quantize}, too`,
+    ignore: quantize === "bf16" && !multipliesBf16(),
+    fn: () => checkDeterminism({ tables: inBlocks(), dtype: "bf16", quantize, numRuns: 40 }),
+  });
+}
+
+/** Whether this processor has the instruction that `quantize: "bf16"` wants. */
+function multipliesBf16(): boolean {
+  try {
+    using _ = new Bench(inBlocks(), "bf16", { quantize: "bf16", slots: 1 });
+    return true;
+  } catch (error) {
+    if (!/AVX512_BF16/.test((error as Error).message)) throw error;
+    return false;
+  }
+}
 
 Deno.test("EngineLoop gives choices that share a prompt the bits they get alone", async () => {
   const model = await loadModelTables(`${FIXTURES}/models/llama3`);

@@ -55,14 +55,14 @@ Deno.test("engineSizes() counts 34 bytes for 32 numbers of KV in q8, and wants h
 
 Deno.test("engineSizes() hands quantize on as the library's number", () => {
   assertEquals(sizesOf().model.quantize, 0);
-  const numbers = (["fp8", "int8", "int4", "q8", "q4"] as const).map((quantize) =>
+  const numbers = (["fp8", "int8", "int4", "q8", "q4", "bf16"] as const).map((quantize) =>
     sizesOf({ quantize }).model.quantize
   );
-  assertEquals(numbers, [1, 2, 3, 2, 3]);
+  assertEquals(numbers, [1, 2, 3, 2, 3, 4]);
   assertThrows(
     () => sizesOf({ quantize: "int3" } as unknown as EngineOptions),
     InvalidRequestError,
-    "quantize is int3, wanted one of q8, q4, fp8, int8, int4",
+    "quantize is int3, wanted one of q8, q4, fp8, int8, int4, bf16",
   );
 });
 
@@ -122,7 +122,7 @@ Deno.test("createEngine() says that the CPU has no FP8", async () => {
   await assertRejects(
     () => createEngine({ model, backend: "cpu", quantize: "fp8" }),
     EngineError,
-    "quantize is FP8, wanted NONE, INT8 or INT4 on the CPU",
+    "quantize is FP8, wanted NONE, INT8, INT4 or BF16 on the CPU",
   );
   await assertRejects(
     () => createEngine({ model, backend: "cpu", kvDtype: "fp8" }),
