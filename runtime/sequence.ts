@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { Adjustment } from "./adjustment.ts";
+import { Adjustment, UNADJUSTED } from "./adjustment.ts";
 import type { DryOptions } from "./dry.ts";
 import type { BlockMap } from "./kv/mod.ts";
 import { type RuleOptions, TokenRules } from "./rules.ts";
@@ -50,6 +50,28 @@ export interface SequenceOptions {
   priority: number;
   /** The first choice of the same request, whose prompt blocks this one shares. */
   parent: Sequence | null;
+}
+
+/** Options of a greedy sequence that nothing but its length ends: what measurements run, and tests begin from. */
+export function greedyOptions(id: number, prompt: Int32Array, maxTokens: number): SequenceOptions {
+  return {
+    id,
+    prompt,
+    maxTokens,
+    temperature: 0,
+    topK: 0,
+    topP: 1,
+    minP: 0,
+    ...UNADJUSTED,
+    seedLo: id,
+    seedHi: 0,
+    logprobs: 0,
+    promptLogprobs: 0,
+    stopTokens: new Int32Array(0),
+    grammar: 0,
+    priority: 0,
+    parent: null,
+  };
 }
 
 /** A sequence. Counts are in tokens; see {@link Sequence.scheduled} for what they mean one step ahead. */

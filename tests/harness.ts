@@ -3,14 +3,13 @@
  *
  * @module
  */
-import { UNADJUSTED } from "../runtime/adjustment.ts";
 import type { BoardMemory } from "../runtime/grammar/board.ts";
 import { EngineHost } from "../runtime/host.ts";
 import type { PagerOptions } from "../runtime/kv/mod.ts";
 import type { LoopSink, Tops } from "../runtime/loop.ts";
 import type { ModelTables } from "../runtime/model/folder.ts";
 import { type EngineOptions, type EngineSizes, engineSizes } from "../runtime/options.ts";
-import { Sequence, type SequenceOptions } from "../runtime/sequence.ts";
+import { greedyOptions, Sequence, type SequenceOptions } from "../runtime/sequence.ts";
 
 /** What a sequence gave. */
 export interface Outcome {
@@ -104,22 +103,9 @@ export class Bench implements Disposable {
   /** A sequence with defaults: greedy, all logprobs, no stop tokens. */
   sequence(prompt: readonly number[], maxTokens: number, options: Partial<SequenceOptions> = {}): Sequence {
     return new Sequence({
-      id: this.#nextId++,
-      prompt: Int32Array.from(prompt),
-      maxTokens,
-      temperature: 0,
-      topK: 0,
-      topP: 1,
-      minP: 0,
-      ...UNADJUSTED,
+      ...greedyOptions(this.#nextId++, Int32Array.from(prompt), maxTokens),
       seedLo: 0,
-      seedHi: 0,
       logprobs: 1,
-      promptLogprobs: 0,
-      stopTokens: new Int32Array(0),
-      grammar: 0,
-      priority: 0,
-      parent: null,
       ...options,
     });
   }
@@ -131,6 +117,19 @@ export class Bench implements Disposable {
       between?.(turn);
       this.host.loop.turn(1_000_000);
     }
+  }
+
+  /** The same, with the last runner preempted every so many turns, 40 times; 0: never. Returns how often. */
+  drainPreempting(every: number): number {
+    const { scheduler, loop } = this.host;
+    let preempted = 0;
+    this.drain((turn) => {
+      const victim = scheduler.running.at(-1);
+      if (every === 0 || turn % every !== 0 || victim === undefined || preempted > 40) return;
+      scheduler.preempt(victim, loop.lastStep);
+      preempted++;
+    });
+    return preempted;
   }
 
   /** Runs one prompt alone. */

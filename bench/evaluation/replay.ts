@@ -4,10 +4,9 @@
  *
  * @module
  */
-import { UNADJUSTED } from "../../runtime/adjustment.ts";
 import type { EngineHost } from "../../runtime/host.ts";
 import { Finish, type LoopSink } from "../../runtime/loop.ts";
-import { Sequence, State } from "../../runtime/sequence.ts";
+import { greedyOptions, Sequence, State } from "../../runtime/sequence.ts";
 import type { WorkloadRequest } from "../workloads/workload.ts";
 
 /** What became of a request. Milliseconds since the start of the replay. */
@@ -146,25 +145,10 @@ let nextId = 1;
 
 /** A greedy sequence of a workload's request, that ends by its length. */
 export function sequenceOf({ promptTokens, maxTokens }: Omit<WorkloadRequest, "arrivalMs">): Sequence {
-  const id = nextId++;
   return new Sequence({
-    id,
-    prompt: promptTokens,
-    maxTokens,
-    temperature: 0,
-    topK: 0,
-    topP: 1,
-    minP: 0,
-    ...UNADJUSTED,
-    seedLo: id,
-    seedHi: 0,
-    logprobs: 0,
-    promptLogprobs: 0,
-    // Never sampled.
+    ...greedyOptions(nextId++, promptTokens, maxTokens),
+    // Never sampled, but the search for stop tokens is paid for.
     stopTokens: Int32Array.of(-1),
-    grammar: 0,
-    priority: 0,
-    parent: null,
   });
 }
 

@@ -5,12 +5,11 @@
  *
  * @module
  */
-import { UNADJUSTED } from "../../runtime/adjustment.ts";
 import { EngineHost } from "../../runtime/host.ts";
 import type { LoopSink, Tops } from "../../runtime/loop.ts";
 import { type LoadedTables, loadModelTables } from "../../runtime/model/tables.ts";
 import { type EngineOptions, engineSizes } from "../../runtime/options.ts";
-import { Sequence } from "../../runtime/sequence.ts";
+import { greedyOptions, Sequence } from "../../runtime/sequence.ts";
 import { casesOf, measured, ratio, round, type SuiteResult } from "../evaluation/results.ts";
 import { type Context, inTurn, type Part, type Section, type Suite } from "../evaluation/suite.ts";
 import { figure, list, times, withSpread } from "../evaluation/words.ts";
@@ -90,23 +89,11 @@ function sequence(
   end: number,
 ): Sequence {
   return new Sequence({
-    id,
-    prompt: Int32Array.from(prompt),
-    maxTokens,
+    ...greedyOptions(id, Int32Array.from(prompt), maxTokens),
     temperature: maxTokens > 0 ? 1 : 0,
-    topK: 0,
-    topP: 1,
-    minP: 0,
-    ...UNADJUSTED,
     ...(maxTokens > 0 && { biasTokens: Int32Array.of(end), biasValues: Float32Array.of(-1e4) }),
     seedLo: seed,
-    seedHi: 0,
-    logprobs: 0,
     promptLogprobs: maxTokens > 0 ? 0 : 2,
-    stopTokens: new Int32Array(0),
-    grammar: 0,
-    priority: 0,
-    parent: null,
   });
 }
 

@@ -4,13 +4,12 @@
  *
  * @module
  */
-import { UNADJUSTED } from "../../runtime/adjustment.ts";
 import { allocateBoard, MaskClient } from "../../runtime/grammar/board.ts";
 import { grammarOf } from "../../runtime/grammar/constraint.ts";
 import { GrammarService } from "../../runtime/grammar/service.ts";
 import { loadVocabulary } from "../../runtime/grammar/vocabulary.ts";
 import { ModelTokenizer } from "../../runtime/model/tokenizer.ts";
-import { Sequence } from "../../runtime/sequence.ts";
+import { greedyOptions, Sequence } from "../../runtime/sequence.ts";
 import type { Constraint } from "../../runtime/types.ts";
 import { median, quantile, type Report, type Rows } from "../report.ts";
 
@@ -86,22 +85,9 @@ function walk(
   times: number[],
 ): void {
   const sequence = new Sequence({
-    id,
-    prompt: Int32Array.of(0),
-    maxTokens: 4000,
-    temperature: 0,
-    topK: 0,
-    topP: 1,
-    minP: 0,
-    ...UNADJUSTED,
-    seedLo: 0,
-    seedHi: 0,
-    logprobs: 0,
-    promptLogprobs: 0,
+    ...greedyOptions(id, Int32Array.of(0), 4000),
     stopTokens: Int32Array.of(stop),
     grammar,
-    priority: 0,
-    parent: null,
   });
   sequence.slot = 0;
   let state = seed;

@@ -124,6 +124,20 @@ function poolFor(
   return { numBlocks: Math.max(maxBlocks, Math.round(share * meanNeed(requests, slots))), maxBlocks };
 }
 
+/** A replay in kv-rm mode, in a pool of `share` times what `slots` sequences need on average. */
+function replayOf(requests: readonly WorkloadRequest[], slots: number, share: number): Replay {
+  const { numBlocks, maxBlocks } = poolFor(requests, slots, share);
+  return new Replay(requests, {
+    mode: "kv-rm",
+    numBlocks,
+    blockTokens: BLOCK,
+    slots,
+    maxBlocksPerSequence: maxBlocks,
+    maxGroupsPerSlot: GROUPS,
+    prefixCache: true,
+  });
+}
+
 const VARIANTS: [string, Partial<PagerOptions>][] = [
   ["LIFO free list", { mode: "paged" }],
   ["extents", { reserveBlocks: 0, moveBudgetBlocks: 0 }],
@@ -198,16 +212,7 @@ function timeSteps(slots: number): { times: Float64Array; groups: number } {
     promptTokens: unlike(3_700 + Math.floor(rnd() * 300)),
     maxTokens: 300 + Math.floor(rnd() * 300),
   }));
-  const { numBlocks, maxBlocks } = poolFor(requests, slots, 1.2);
-  const replay = new Replay(requests, {
-    mode: "kv-rm",
-    numBlocks,
-    blockTokens: BLOCK,
-    slots,
-    maxBlocksPerSequence: maxBlocks,
-    maxGroupsPerSlot: GROUPS,
-    prefixCache: true,
-  });
+  const replay = replayOf(requests, slots, 1.2);
   const times = new Float64Array(4_000);
   for (let i = 0; i < 6_000; i++) {
     replay.retire();
@@ -239,16 +244,7 @@ function cost(slots: number): Rows {
 /** Bytes that the heap grows by in 10,000 steps of decoding without arrivals, once all code is compiled. */
 function heapGrowth(slots: number): number {
   const requests = [{ arrivalMs: 0, promptTokens: unlike(3_000), maxTokens: 21_000 }];
-  const { numBlocks, maxBlocks } = poolFor(requests, slots, 2);
-  const replay = new Replay(requests, {
-    mode: "kv-rm",
-    numBlocks,
-    blockTokens: BLOCK,
-    slots,
-    maxBlocksPerSequence: maxBlocks,
-    maxGroupsPerSlot: GROUPS,
-    prefixCache: true,
-  });
+  const replay = replayOf(requests, slots, 2);
   replay.admit();
   for (let i = 0; i < 10_000; i++) replay.plan();
   const before = Deno.memoryUsage().heapUsed;

@@ -7,7 +7,6 @@
  * @module
  */
 
-import { UNADJUSTED } from "../../runtime/adjustment.ts";
 import { pickLibrary } from "../../runtime/engine.ts";
 import { EngineHost } from "../../runtime/host.ts";
 import type { LoopSink } from "../../runtime/loop.ts";
@@ -15,7 +14,7 @@ import { resolveModel } from "../../runtime/model/hub.ts";
 import { loadModelTables } from "../../runtime/model/tables.ts";
 import { Role, tensorBytes } from "../../runtime/model/weights.ts";
 import { engineSizes } from "../../runtime/options.ts";
-import { Sequence } from "../../runtime/sequence.ts";
+import { greedyOptions, Sequence } from "../../runtime/sequence.ts";
 import type { ServerOptions } from "../options.ts";
 import { print } from "./output.ts";
 import type { BenchOptions } from "./table.ts";
@@ -94,23 +93,10 @@ class Sequences {
 
   next(maxTokens: number, promptLength = this.#prompt): Sequence {
     const id = ++this.#id;
+    const prompt = Int32Array.from({ length: promptLength }, (_, i) => (id * 977 + i * 31) % this.#vocab);
     return new Sequence({
-      id,
-      prompt: Int32Array.from({ length: promptLength }, (_, i) => (id * 977 + i * 31) % this.#vocab),
-      maxTokens,
-      temperature: 0,
-      topK: 0,
-      topP: 1,
-      minP: 0,
-      ...UNADJUSTED,
-      seedLo: id,
-      seedHi: 0,
-      logprobs: 0,
-      promptLogprobs: 0,
-      stopTokens: Int32Array.of(-1),
-      grammar: 0,
-      priority: 0,
-      parent: null,
+      ...greedyOptions(id, prompt, maxTokens),
+      stopTokens: Int32Array.of(-1), // never sampled
     });
   }
 }

@@ -109,15 +109,7 @@ for (const [name, options, preemptEvery] of SETTINGS) {
     const grammars = await all.prepare(CONSTRAINTS);
     const sequences = requests(grammars).map((request) => bench.sequence(prompt, MOST, request));
     for (const sequence of sequences) bench.host.loop.submit(sequence);
-    let preempted = 0;
-    bench.drain((turn) => {
-      const { scheduler, loop } = bench.host;
-      const victim = scheduler.running.at(-1);
-      if (preemptEvery === 0 || turn % preemptEvery !== 0 || victim === undefined || preempted > 40) return;
-      scheduler.preempt(victim, loop.lastStep);
-      preempted++;
-    });
-    assertEquals(preempted > 10, preemptEvery > 0);
+    assertEquals(bench.drainPreempting(preemptEvery) > 10, preemptEvery > 0);
     sequences.forEach((sequence, i) => {
       const { tokens, logprobs, tops, finish } = bench.sink.of(sequence.id);
       const { tokens: t, logprobs: l, tops: p, finish: f } = expected[i]!;

@@ -4,12 +4,11 @@
  * @module
  */
 import { join } from "node:path";
-import { UNADJUSTED } from "../../runtime/adjustment.ts";
 import { allocateBoard, MaskClient } from "../../runtime/grammar/board.ts";
 import { type GrammarLimits, GrammarService } from "../../runtime/grammar/service.ts";
 import { loadVocabulary } from "../../runtime/grammar/vocabulary.ts";
 import { ModelTokenizer } from "../../runtime/model/tokenizer.ts";
-import { Sequence } from "../../runtime/sequence.ts";
+import { greedyOptions, Sequence } from "../../runtime/sequence.ts";
 import { FIXTURES } from "../golden.ts";
 
 const SLOTS = 4;
@@ -67,22 +66,9 @@ export class Walker implements Disposable {
 
   sequence(grammar: number, slot: number): Sequence {
     const sequence = new Sequence({
-      id: this.#nextId++,
-      prompt: Int32Array.of(0),
-      maxTokens: MOST_TOKENS,
-      temperature: 0,
-      topK: 0,
-      topP: 1,
-      minP: 0,
-      ...UNADJUSTED,
-      seedLo: 0,
-      seedHi: 0,
-      logprobs: 0,
-      promptLogprobs: 0,
+      ...greedyOptions(this.#nextId++, Int32Array.of(0), MOST_TOKENS),
       stopTokens: Int32Array.of(this.stopToken),
       grammar,
-      priority: 0,
-      parent: null,
     });
     sequence.slot = slot;
     return sequence;

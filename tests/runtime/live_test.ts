@@ -8,8 +8,7 @@ import { loadModelFolder } from "../../runtime/model/folder.ts";
 import { type EngineOptions, engineSizes } from "../../runtime/options.ts";
 import { FIXTURES } from "../golden.ts";
 import { CollectingSink } from "../harness.ts";
-import { Sequence } from "../../runtime/sequence.ts";
-import { UNADJUSTED } from "../../runtime/adjustment.ts";
+import { greedyOptions, Sequence } from "../../runtime/sequence.ts";
 
 const MODEL = `${FIXTURES}/models/llama3`;
 const LIBRARY = new URL("../../build/libkvrm_cpu.so", import.meta.url).pathname;
@@ -39,24 +38,13 @@ class Watched implements Disposable {
 
   submit(promptLength: number, maxTokens: number): void {
     this.host.loop.submit(
-      new Sequence({
-        id: this.#id++,
-        prompt: Int32Array.from({ length: promptLength }, (_, i) => 1 + i % 50),
-        maxTokens,
-        temperature: 0,
-        topK: 0,
-        topP: 1,
-        minP: 0,
-        ...UNADJUSTED,
-        seedLo: 0,
-        seedHi: 0,
-        logprobs: 0,
-        promptLogprobs: 0,
-        stopTokens: new Int32Array(0),
-        grammar: 0,
-        priority: 0,
-        parent: null,
-      }),
+      new Sequence(
+        greedyOptions(
+          this.#id++,
+          Int32Array.from({ length: promptLength }, (_, i) => 1 + i % 50),
+          maxTokens,
+        ),
+      ),
     );
   }
 

@@ -159,15 +159,7 @@ for (const [name, options, preemptEvery] of SETTINGS) {
     using on = new Bench(model.tables, model.dtype, { maxContext: 512, ...options });
     const sequences = requests().map((request) => on.sequence(prompt, MOST, request));
     for (const sequence of sequences) on.host.loop.submit(sequence);
-    let preempted = 0;
-    on.drain((turn) => {
-      const { scheduler, loop } = on.host;
-      const victim = scheduler.running.at(-1);
-      if (preemptEvery === 0 || turn % preemptEvery !== 0 || victim === undefined || preempted > 40) return;
-      scheduler.preempt(victim, loop.lastStep);
-      preempted++;
-    });
-    assertEquals(preempted > 10, preemptEvery > 0);
+    assertEquals(on.drainPreempting(preemptEvery) > 10, preemptEvery > 0);
     sequences.forEach((sequence, i) => {
       const { tokens, logprobs, tops, finish } = on.sink.of(sequence.id);
       const { tokens: t, logprobs: l, tops: p, finish: f } = expected[i]!;
