@@ -1,4 +1,9 @@
 // The whole step against a float64 forward pass, for each kind of model.
+#include <chrono>
+#include <cstdlib>
+#include <cstring>
+#include <thread>
+
 #include "test_engine.h"
 #include "test_reference.h"
 
@@ -148,6 +153,44 @@ TEST(WeightsInBlocksMatchReference) {
     shape.interleaved = shape.bias = dtype == KVRM_Q4_K || dtype == KVRM_Q8_0;
     shape.tied = dtype == KVRM_Q6_K;
     CheckModel(shape, OnGpu() ? 6 : 20, 1e-1);  // short where the GPU is emulated
+  }
+}
+
+// Logits [positions][vocab] of tokens fed one by one, from time to time with a pause.
+std::vector<float> LogitsOf(const TestModel& model, const std::vector<int32_t>& tokens,
+                            std::chrono::milliseconds pause) {
+  TestEngine engine(model, EngineConfig());
+  const std::vector<uint32_t> blocks = Contiguous(3, 48);
+  std::vector<float> all;
+  for (uint32_t t = 0; t < tokens.size(); ++t) {
+    if (t % 8 == 0) std::this_thread::sleep_for(pause);
+    engine.Begin();
+    engine.Decode(2, tokens[t], t, blocks);
+    engine.Step();
+    const std::vector<float> logits = engine.Logits(2);
+    all.insert(all.end(), logits.begin(), logits.end());
+  }
+  return all;
+}
+
+// On the CPU blocks are packed in the background: before, meanwhile and afterwards the bits are the same.
+TEST(BlocksGiveTheSameBitsPackedOrNot) {
+  if (OnGpu()) return;
+  for (const uint32_t dtype : {KVRM_Q8_0, KVRM_Q4_0, KVRM_Q4_K, KVRM_Q5_K, KVRM_Q6_K}) {
+    ModelShape shape;
+    shape.hidden = 256;
+    shape.intermediate = 512;
+    shape.heads = 8;
+    shape.head_dim = 32;
+    shape.dtype = dtype;
+    shape.interleaved = true;
+    const std::vector<int32_t> tokens = RandomTokens(40, shape.vocab, 5);
+    const std::vector<float> meanwhile = LogitsOf(TestModel(shape), tokens, std::chrono::milliseconds(60));
+    setenv("KVRM_PACK", "now", 1);
+    const std::vector<float> packed = LogitsOf(TestModel(shape), tokens, std::chrono::milliseconds(0));
+    unsetenv("KVRM_PACK");
+    CHECK_EQ(meanwhile.size(), packed.size());
+    CHECK(std::memcmp(meanwhile.data(), packed.data(), packed.size() * sizeof(float)) == 0);
   }
 }
 
