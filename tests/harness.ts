@@ -76,6 +76,9 @@ export class CollectingSink implements LoopSink {
 /** What an engine is made of, and what of its pager no option changes. */
 export type BenchOptions = Omit<EngineOptions, "model"> & { pager?: Partial<PagerOptions> };
 
+/** Whether the library under test is that of GPUs, or its emulator: some of what the CPU has is refused there. */
+export const ON_GPU = /cuda|emulator/.test(Deno.env.get("KVRM_LIB") ?? "");
+
 /** A loop in this thread. */
 export class Bench implements Disposable {
   readonly sink = new CollectingSink();

@@ -18,7 +18,9 @@ const BATCHES = [1, 2, 4, 8, 16];
 const SHORT = 16;
 const LONG = 3_000;
 const DECODE_STEPS = 25;
-const PROMPT_STEPS = 7;
+const PROMPT_STEPS = 9;
+/** Of {@link ROWS}: at which attention to a long prompt is measured. */
+const DEEP_ROWS = 64;
 const MOVED_BLOCKS = 32;
 
 /** Turns a loop until a step has completed. */
@@ -71,8 +73,31 @@ function decode(steps: Steps, batch: number, history: number): { exec: number; a
   return { exec: median(execs), all };
 }
 
-/** Steps of `rows` rows of a prompt, from `position` on. */
-function prefill(steps: Steps, rows: number, position: number): number {
+/** A step of so many rows of a prompt: what it takes, and the pairs of a row and a token that it sees. */
+interface PromptStep {
+  micros: number;
+  pairs: number;
+}
+
+/** Steps of `rows` rows at the beginning of prompts, the second of each: the first may find threads asleep. */
+function begin(steps: Steps, rows: number): PromptStep {
+  const { loop, scheduler } = steps.host;
+  const limit = scheduler.chunkLimit;
+  scheduler.chunkLimit = rows;
+  const execs = Array.from({ length: PROMPT_STEPS }, (_, i) => {
+    const sequence = sequenceOf({ promptTokens: prompt(4 * rows, 100 * rows + i), maxTokens: 1 });
+    loop.submit(sequence);
+    steps.next();
+    const exec = steps.next();
+    steps.end([sequence]);
+    return exec;
+  });
+  scheduler.chunkLimit = limit;
+  return { micros: median(execs), pairs: rows * 1.5 * rows };
+}
+
+/** Steps of `rows` rows of a prompt from `position` on. */
+function goOn(steps: Steps, rows: number, position: number): PromptStep {
   const { loop, scheduler } = steps.host;
   const limit = scheduler.chunkLimit;
   const sequence = sequenceOf({
@@ -80,14 +105,14 @@ function prefill(steps: Steps, rows: number, position: number): number {
     maxTokens: 1,
   });
   loop.submit(sequence);
-  if (position > 0) { while (sequence.scheduled < position) steps.next(); }
+  while (sequence.scheduled < position) steps.next();
   scheduler.chunkLimit = rows;
   // What was planned before the limit changed, and the first steps of their kind.
   for (let i = 0; i < 3; i++) steps.next();
   const execs = Array.from({ length: PROMPT_STEPS }, () => steps.next());
   scheduler.chunkLimit = limit;
   steps.end([sequence]);
-  return median(execs);
+  return { micros: median(execs), pairs: rows * (position + rows * (3 + PROMPT_STEPS / 2)) };
 }
 
 /** Measures an engine with slots for {@link BATCHES} and a context of more than {@link LONG} tokens; a few seconds. */
@@ -95,15 +120,18 @@ export function calibrate(open: OpenSide): Calibration {
   const steps = new Steps(open.host);
   open.sink.to = steps;
   open.host.pager.dropCache();
-  const body = ROWS.map((rows) => [rows, prefill(steps, rows, 0)] as const);
+  const fresh = ROWS.map((rows) => ({ rows, ...begin(steps, rows) }));
+  const near = fresh.find(({ rows }) => rows === DEEP_ROWS)!, deep = goOn(steps, DEEP_ROWS, LONG / 2);
+  const perPrefillPair = Math.max(0, (deep.micros - near.micros) / (deep.pairs - near.pairs));
+  // Without the attention that was in it.
+  const body = fresh.map(({ rows, micros, pairs }) =>
+    [rows, Math.max(0, micros - pairs * perPrefillPair)] as const
+  );
   const short = BATCHES.map((batch) => ({ batch, ...decode(steps, batch, SHORT) }));
   const head = short.map(({ batch, exec }) => [batch, Math.max(0, exec - between(body, batch))] as const);
   const many = short[short.length - 2]!;
   const long = decode(steps, many.batch, LONG);
   const perDecodeToken = Math.max(0, long.exec - many.exec) / (many.batch * (LONG - SHORT));
-  const rows = 64, deep = prefill(steps, rows, LONG / 2);
-  const pairs = rows * (LONG / 2 + rows * (3 + PROMPT_STEPS / 2));
-  const perPrefillPair = Math.max(0, deep - between(body, rows)) / pairs;
   open.sink.to = null;
   return {
     body,

@@ -3,7 +3,7 @@ import { reservesSlots } from "../../runtime/kv/mod.ts";
 import { loadModelTables, randomModel } from "../../runtime/model/tables.ts";
 import { assertSame, checkDeterminism } from "../determinism.ts";
 import { FIXTURES } from "../golden.ts";
-import { Bench } from "../harness.ts";
+import { Bench, ON_GPU } from "../harness.ts";
 
 const VOCAB = 120; // the smallest fixture has 131
 
@@ -26,14 +26,16 @@ const inBlocks = () =>
     headDim: 32,
   });
 
-Deno.test("EngineLoop gives the same bits with KV in q8, too", () => {
-  checkDeterminism({ tables: inBlocks(), dtype: "bf16", kvDtype: "q8", numRuns: 40 });
+Deno.test({
+  name: "EngineLoop gives the same bits with KV in q8, too",
+  ignore: ON_GPU,
+  fn: () => checkDeterminism({ tables: inBlocks(), dtype: "bf16", kvDtype: "q8", numRuns: 40 }),
 });
 
 for (const quantize of ["q8", "q4", "bf16"] as const) {
   Deno.test({
     name: `EngineLoop gives the same bits with weights quantised to ${quantize}, too`,
-    ignore: quantize === "bf16" && !multipliesBf16(),
+    ignore: quantize === "bf16" && (ON_GPU || !multipliesBf16()),
     fn: () => checkDeterminism({ tables: inBlocks(), dtype: "bf16", quantize, numRuns: 40 }),
   });
 }
