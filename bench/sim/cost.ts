@@ -126,11 +126,11 @@ export interface Calibration {
   gap: number;
 }
 
-/** The cost of steps from measurements, straight lines between them. */
+/** The cost of steps from measurements, straight lines between them; the gap between two steps is not in it. */
 export function measuredCost(calibration: Calibration): StepCost {
-  const { body, head, perDecodeToken, perPrefillPair, perMovedBlock, gap } = calibration;
+  const { body, head, perDecodeToken, perPrefillPair, perMovedBlock } = calibration;
   return ({ rows, samples, decodeKv, prefillPairs, movedBlocks }) =>
-    gap + between(body, rows) + (samples > 0 ? between(head, samples) : 0) + decodeKv * perDecodeToken +
+    between(body, rows) + (samples > 0 ? between(head, samples) : 0) + decodeKv * perDecodeToken +
     prefillPairs * perPrefillPair + movedBlocks * perMovedBlock;
 }
 

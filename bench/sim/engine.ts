@@ -113,8 +113,17 @@ export class SimulatedEngine implements StepEngine {
   #descriptor = new Uint32Array(0);
   #result = new Uint32Array(0);
 
-  /** @param planMicros what planning, filling and committing take of the loop's time */
-  constructor(config: NativeEngineConfig, vocab: number, cost: StepCost, readonly planMicros = 0) {
+  /**
+   * @param planMicros what planning, filling and committing take of the loop's time
+   * @param gapMicros from the end of a step to the start of the next, when that is committed already
+   */
+  constructor(
+    config: NativeEngineConfig,
+    vocab: number,
+    cost: StepCost,
+    readonly planMicros = 0,
+    readonly gapMicros = 0,
+  ) {
     this.#config = config;
     this.#cost = cost;
     this.info = recordLayout(config, vocab);
@@ -140,7 +149,7 @@ export class SimulatedEngine implements StepEngine {
     this.#read(u32, flight);
     this.now += this.planMicros;
     flight.step = this.#step = step;
-    flight.start = Math.max(this.now, this.#lastEnd);
+    flight.start = Math.max(this.now, this.#lastEnd + this.gapMicros);
     const micros = this.#cost(this.work);
     flight.end = this.#lastEnd = flight.start + micros;
     this.busy += micros;

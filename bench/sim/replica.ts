@@ -45,16 +45,17 @@ export class Replica implements LoopSink {
   readonly #last = new Map<number, number>();
   readonly #isStatic: boolean;
 
-  /** @param planMicros of the loop's time, each step */
+  /** @param planMicros of the loop's time, each step, and `gapMicros` between two: see {@link SimulatedEngine} */
   constructor(
     readonly sizes: EngineSizes,
     vocab: number,
     cost: StepCost,
     readonly measured: Measurements,
     planMicros = 20,
+    gapMicros = 0,
   ) {
     const { slots } = sizes.native;
-    this.engine = new SimulatedEngine(sizes.native, vocab, cost, planMicros);
+    this.engine = new SimulatedEngine(sizes.native, vocab, cost, planMicros, gapMicros);
     this.pager = new BlockPager(sizes.pager);
     this.scheduler = new Scheduler(this.pager, sizes.scheduler);
     const budget = sizes.mixedStretch > 0 ? new ChunkBudget(slots, sizes.mixedStretch) : null;

@@ -84,8 +84,8 @@ Deno.test("measuredCost() adds up what was measured", () => {
     perMovedBlock: 3,
     gap: 2,
   });
-  assertEquals(cost({ ...IDLE, rows: 2 }), 22);
-  assertEquals(cost({ ...IDLE, rows: 2, samples: 2, decodeKv: 10, prefillPairs: 8, movedBlocks: 1 }), 39);
+  assertEquals(cost({ ...IDLE, rows: 2 }), 20);
+  assertEquals(cost({ ...IDLE, rows: 2, samples: 2, decodeKv: 10, prefillPairs: 8, movedBlocks: 1 }), 37);
   assertEquals(between([[1, 10], [3, 30]], 5), 50);
 });
 
@@ -98,6 +98,17 @@ Deno.test("Histogram.quantile() is right to half a per cent", () => {
     assert(Math.abs(histogram.quantile(q) / exact - 1) < 0.006, `${q}: ${histogram.quantile(q)}, ${exact}`);
   }
   assert(Number.isNaN(new Histogram().quantile(0.5)));
+});
+
+Deno.test("SimulatedEngine keeps steps that follow each other apart, and their own time as it is", () => {
+  const run = (gap: number) => {
+    const one = new Replica(sizes(), SHAPE.vocab, () => 100, new Measurements(), 0, gap);
+    const end = simulate([one], workload(10).map((request) => ({ ...request, arrivalMs: 0 })));
+    return { end, steps: one.loop.stats.steps, exec: one.loop.stats.lastExecMs };
+  };
+  const plain = run(0), apart = run(7);
+  assertEquals([apart.steps, apart.exec], [plain.steps, 0.1]);
+  assertAlmostEquals(apart.end - plain.end, 7e-3 * plain.steps, 1e-2);
 });
 
 Deno.test("simulate() answers every request in every mode, in time that the costs alone decide", () => {

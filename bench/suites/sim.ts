@@ -174,7 +174,8 @@ function validate(family: typeof VALIDATED[number], context: Context): Ran {
   const into = new Measurements();
   const options = { model: "", structuredOutput: false, ...side.options };
   const sizes = engineSizes(options, model(CONTEXT), "f16");
-  const one = new Replica(sizes, model(CONTEXT).config.vocab, measuredCost(calibration), into, 0);
+  const cost = measuredCost(calibration);
+  const one = new Replica(sizes, model(CONTEXT).config.vocab, cost, into, 0, calibration.gap);
   // As the replay does: what has not come by then does not count.
   const requests = workload.requests.filter(({ arrivalMs }) => arrivalMs < VALIDATION_S * 1000);
   const { ms, wall } = timed(() => simulate([one], requests));
