@@ -25,7 +25,7 @@ interface Step {
   count(output: string, exitCode: number): Count;
 }
 
-/** A step that is a hang by now, also where others use the machine: on 2 idle cores the whole gate takes 20 minutes. */
+/** A step that is a hang by now, also where others use the machine: on 2 idle cores the whole gate takes a quarter of an hour. */
 const STEP_TIMEOUT_S = 1500;
 
 const root = new URL("../", import.meta.url).pathname.replace(/\/$/, "");
