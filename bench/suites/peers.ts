@@ -333,6 +333,7 @@ function report(result: SuiteResult): Section {
         return [
           name.replace("kernel, ", ""),
           ...columns.map((metric) => {
+            if (measured(result, name, OURS, metric).count === 0) return "–";
             const [a, b] = [OURS, peer].map((side) => figure(measured(result, name, side, metric).median));
             return `${a} / ${b} = ${times({ ...ratio(result, name, OURS, peer, metric), count: 1 })}`;
           }),
