@@ -20,6 +20,8 @@ export class ChunkBudget {
   readonly #decodeMs: Float64Array;
   /** Milliseconds that a prompt's row adds; 0: not seen yet. */
   #rowMs = 0;
+  /** Whether a step that only decodes was seen. */
+  #knowsDecoding = false;
 
   /** @param stretch how many times as long a step may take with prompts as without; 0: any */
   constructor(slots: number, readonly stretch: number) {
@@ -29,6 +31,7 @@ export class ChunkBudget {
   /** A step with so many slots that decoded and so many prompt rows took `ms`. */
   observe(decodes: number, rows: number, ms: number): void {
     if (rows === 0) {
+      this.#knowsDecoding ||= decodes > 0;
       if (decodes > 0) this.#decodeMs[decodes] = mean(this.#decodeMs[decodes]!, ms);
       return;
     }
@@ -37,9 +40,13 @@ export class ChunkBudget {
     this.#rowMs = mean(this.#rowMs, Math.max(0, ms - alone) / rows);
   }
 
-  /** Prompt tokens that a step with so many slots that decode may have; Infinity while nothing is known. */
+  /**
+   * Prompt tokens that a step with so many slots that decode may have; Infinity while nothing is known of prompts. 0 until
+   * a step without was seen: where prompts never end, nobody would learn what it takes.
+   */
   rows(decodes: number): number {
     if (this.stretch === 0) return Infinity;
+    if (!this.#knowsDecoding && decodes > 0) return 0;
     const alone = this.#decodeTime(decodes);
     if (alone < SHORT_MS || this.#rowMs === 0) return Infinity;
     return Math.max(LEAST_ROWS, Math.floor((this.stretch - 1) * alone / this.#rowMs));

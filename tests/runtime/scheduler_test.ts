@@ -65,6 +65,19 @@ Deno.test("Scheduler takes as many prompt tokens beside decoding as the budget s
   on.drain();
 });
 
+Deno.test("Scheduler learns what a step without prompts takes before it mixes, however many prompts wait", () => {
+  using on = bench({ slots: 2, prefillChunk: 64, mixedChunk: 64 });
+  const { loop } = on.host;
+  const first = on.sequence(prompt(10), 50), long = on.sequence(prompt(2000, 1), 1);
+  loop.submit(first);
+  loop.turn(1_000_000);
+  loop.submit(long);
+  while (long.scheduled === 0) loop.turn(1_000_000);
+  assert(loop.stats.steps - loop.stats.mixedSteps >= 1);
+  on.drain();
+  assertEquals(on.sink.of(long.id).tokens.length, 1);
+});
+
 Deno.test("Scheduler packs several prompts into one chunk", () => {
   using on = bench({ slots: 8, prefillChunk: 256 });
   for (let i = 0; i < 8; i++) on.host.loop.submit(on.sequence(prompt(30, i), 1));
