@@ -73,7 +73,7 @@ function steps(testArgs: readonly string[]): Record<string, Step> {
       group: "tests",
       command: ["deno", "test", "--frozen", ...testPermissions(), ...testArgs],
       // The tests leave most of a second core idle.
-      meanwhile: ["nice", "-n", "19", "make", "--no-print-directory", "-k", "test-binaries"],
+      meanwhile: ["nice", "-n", "19", ...make("-k", "test-binaries")],
       count: countDeno,
     },
     native: native("native-test"),
