@@ -38,9 +38,9 @@ TEST(WhatTheCpuDoesNotHaveIsUnsupported) {
   uint32_t model = 0;
   data.config.quantize = KVRM_QUANTIZE_FP8;
   CHECK_REFUSED(data.Load(file.path(), &model), KVRM_UNSUPPORTED,
-                "quantize is FP8, wanted NONE, INT8 or INT4 on the CPU");
-  data.config.quantize = 4;
-  CHECK_REFUSED(data.Load(file.path(), &model), KVRM_INVALID_ARGUMENT, "config.quantize is 4, wanted 0 to 3");
+                "quantize is FP8, wanted NONE, INT8, INT4 or BF16 on the CPU");
+  data.config.quantize = 5;
+  CHECK_REFUSED(data.Load(file.path(), &model), KVRM_INVALID_ARGUMENT, "config.quantize is 5, wanted 0 to 4");
   data.config.quantize = KVRM_QUANTIZE_NONE;
   data.config.device = 1;
   CHECK_REFUSED(data.Load(file.path(), &model), KVRM_INVALID_ARGUMENT, "config.device is 1, wanted 0");
