@@ -130,9 +130,10 @@ export const OPTION_GROUPS = {
   },
   "Backend": {
     backend: option(
-      oneOf("auto", "cuda", "cpu"),
-      "auto|cuda|cpu",
-      "Where the model runs; auto takes cuda where its library is built and finds a GPU.",
+      oneOf("auto", "cuda", "cpu", "sim"),
+      "auto|cuda|cpu|sim",
+      "Where the model runs; auto takes cuda where its library is built and finds a GPU. sim runs nothing: steps take as " +
+        "long as a card is reckoned to need, and answers are made up, for trying deployments without it.",
       "auto",
     ),
     lib: option(
@@ -141,6 +142,19 @@ export const OPTION_GROUPS = {
       "The native library; it needs --allow-ffi=PATH.",
       "the backend's, build/libkvrm_cuda.so or build/libkvrm_cpu.so beside the server",
     ),
+    simShape: option(
+      oneOf("own", "8b", "70b"),
+      "own|8b|70b",
+      "With sim, whose steps are worked out: the model's own, or those of Llama 3.1.",
+      "own",
+    ),
+    simCard: option(
+      text("h200 or a path"),
+      "h200|FILE.json",
+      "With sim, the card, or a file that describes one.",
+      "h200",
+    ),
+    simCards: option(integer(1, 64), "COUNT", "With sim, how many cards share the model.", "1"),
     device: option(integer(0, 1023), "NUMBER", "Which GPU, as CUDA numbers them.", "0"),
     quantize: option(
       oneOf("q8", "q4", "fp8", "int8", "int4", "bf16"),

@@ -9,6 +9,7 @@ import { FarHistory, type FarHistoryOptions, type PagerOptions, reservesSlots } 
 import type { ModelTables } from "./model/folder.ts";
 import { longestBuckets } from "./padding.ts";
 import type { SchedulerOptions } from "./scheduler.ts";
+import type { Simulation } from "./sim/sizes.ts";
 import type { FarHistoryMode, KvDtype, KvMode } from "./types.ts";
 
 /** How an engine is to be built. Everything but the model has a default. */
@@ -17,8 +18,17 @@ export interface EngineOptions {
   model: string;
   /** The name that clients use. Default: the folder's name. */
   modelId?: string;
-  /** Default "auto": cuda where its library is built and finds a GPU, else cpu. */
-  backend?: "auto" | "cuda" | "cpu";
+  /**
+   * Default "auto": cuda where its library is built and finds a GPU, else cpu. "sim" computes nothing: each step takes as
+   * long as a cost model says of a card, and answers are made up.
+   */
+  backend?: "auto" | "cuda" | "cpu" | "sim";
+  /** With backend "sim", whose steps are worked out: the model's "own", or Llama 3.1's "8b" or "70b". Default "own". */
+  simShape?: string;
+  /** With backend "sim": "h200", or a JSON file of a card's fields (`Card` in runtime/sim/cost.ts). Default "h200". */
+  simCard?: string;
+  /** With backend "sim": how many share the model, 1 to 64. Default 1. */
+  simCards?: number;
   /** Default "kv-rm". */
   kvMode?: KvMode;
   /** Sequences that run at once, 1 to 256. Default 16. */
@@ -98,6 +108,8 @@ export interface EngineSizes {
   mixedStretch: number;
   /** What the caller left open, and may be made smaller once the free memory is known. */
   open: { kvMemory: boolean; maxContext: boolean };
+  /** Where steps compute nothing: what they are taken to compute, and on what. */
+  simulation?: Simulation;
   model: NativeModelOptions;
   native: NativeEngineConfig;
   pager: PagerOptions;

@@ -9,19 +9,23 @@
 import { setImmediate } from "node:timers";
 import { NativeError } from "../ffi/mod.ts";
 import type { BoardMemory } from "./grammar/board.ts";
-import { EngineHost } from "./host.ts";
+import { EngineHost, type LoopHost, SimulatedHost } from "./host.ts";
 import { MOVE_BUDGET_BLOCKS } from "./kv/mod.ts";
 import type { ModelTables } from "./model/folder.ts";
 import type { EngineSizes } from "./options.ts";
 import { Command, Control, RingSink, Stat, takeSubmit } from "./protocol.ts";
 import { Ring } from "./ring.ts";
+import type { StepEngine } from "./loop.ts";
 import type { Sequence } from "./sequence.ts";
+import { RealClock } from "./sim/clock.ts";
+import { rooflineCost } from "./sim/cost.ts";
 import { Gauge, LoopMetrics } from "./telemetry/loop_metrics.ts";
 
 /** The first and only message to the worker. */
 export interface WorkerStart {
   tables: ModelTables;
   sizes: EngineSizes;
+  /** Nothing is loaded where steps are simulated. */
   libraryPath: string;
   commands: SharedArrayBuffer;
   events: SharedArrayBuffer;
@@ -54,7 +58,7 @@ const YIELD_MS = 100;
 const BEAT_MS = 50;
 
 class EngineWorker {
-  readonly #host: EngineHost;
+  readonly #host: LoopHost<StepEngine>;
   readonly #commands: Ring;
   readonly #events: Ring;
   readonly #control: Int32Array;
@@ -77,20 +81,23 @@ class EngineWorker {
       () => this.#waitForReader(),
       (sequence) => this.#sequences.delete(sequence.id),
     );
-    this.#host = new EngineHost(
-      start.tables,
-      start.sizes,
-      this.#sink,
-      start.libraryPath,
-      this.#metrics,
-      start.board ?? undefined,
-      start.live,
-    );
+    this.#host = this.#open(start);
   }
 
   get ready(): WorkerMessage {
-    const { library, engine, sizes } = this.#host;
-    return { type: "ready", backend: library.backend, threads: engine.info.threads, sizes };
+    const { backend, engine, sizes } = this.#host;
+    return { type: "ready", backend, threads: engine.info.threads, sizes };
+  }
+
+  #open({ tables, sizes, libraryPath, board, live }: WorkerStart): LoopHost<StepEngine> {
+    const extras = { metrics: this.#metrics, board: board ?? undefined, live };
+    const { simulation } = sizes;
+    if (simulation === undefined) return new EngineHost(tables, sizes, this.#sink, libraryPath, extras);
+    const { name, shape, card, cards } = simulation;
+    const { vocab } = tables.config;
+    const cost = rooflineCost(shape, card, cards, sizes.native.blockTokens);
+    const options = { clock: new RealClock(), tokens: vocab };
+    return new SimulatedHost(sizes, vocab, cost, this.#sink, name, options, extras);
   }
 
   /** Turns the loop until the stop word is set. */
@@ -164,7 +171,7 @@ class EngineWorker {
 
   #writeGauges(): void {
     const gauges = this.#metrics.gauges;
-    const { pager: { stats }, scheduler, loop, engine, sizes } = this.#host;
+    const { pager: { stats }, scheduler, loop, sizes } = this.#host;
     let live = 0;
     for (let i = 0; i < scheduler.running.length; i++) live += scheduler.running[i]!.scheduled;
     gauges[Gauge.LIVE_TOKENS] = live;
@@ -187,7 +194,7 @@ class EngineWorker {
     const time = performance.now();
     if (time - this.#countersRead < COUNTERS_MS) return;
     this.#countersRead = time;
-    engine.counters(this.#counters);
+    this.#host.counters(this.#counters);
     gauges[Gauge.SHAPES_PREPARED] = this.#counters[NativeCounter.SHAPES_PREPARED]!;
     gauges[Gauge.HOST_BLOCKS] = this.#counters[NativeCounter.HOST_BLOCKS]!;
     gauges[Gauge.BUSY_SECONDS] = this.#counters[NativeCounter.BUSY_US]! / 1e6;

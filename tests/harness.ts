@@ -100,7 +100,7 @@ export class Bench implements Disposable {
     this.sizes = engineSizes({ model: "", ...options }, tables, dtype);
     Object.assign(this.sizes.pager, pager);
     this.sizes.pager.slots += extraMaps;
-    this.host = new EngineHost(tables, this.sizes, this.sink, options.libraryPath, undefined, board);
+    this.host = new EngineHost(tables, this.sizes, this.sink, options.libraryPath, { board });
   }
 
   /** A sequence with defaults: greedy, all logprobs, no stop tokens. */

@@ -11,7 +11,7 @@ import { FragmentedEngine } from "../evaluation/fragments.ts";
 import { sequenceOf } from "../evaluation/replay.ts";
 import { type OpenSide } from "../evaluation/sides.ts";
 import { median } from "../report.ts";
-import { between, type Calibration } from "./cost.ts";
+import { between, type Calibration } from "./measured_cost.ts";
 
 const ROWS = [1, 2, 4, 8, 16, 32, 64, 128, 256];
 const BATCHES = [1, 2, 4, 8, 16];

@@ -4,17 +4,15 @@
  *
  * @module
  */
-import { ChunkBudget } from "../../runtime/chunk_budget.ts";
-import { Descriptor } from "../../runtime/descriptor.ts";
-import { BlockPager } from "../../runtime/kv/mod.ts";
-import { EngineLoop, Finish, type LoopSink } from "../../runtime/loop.ts";
+import { SimulatedHost } from "../../runtime/host.ts";
+import { Finish, type LoopSink } from "../../runtime/loop.ts";
 import type { EngineSizes } from "../../runtime/options.ts";
-import { Scheduler } from "../../runtime/scheduler.ts";
 import type { Sequence } from "../../runtime/sequence.ts";
+import { VirtualClock } from "../../runtime/sim/clock.ts";
+import type { StepCost } from "../../runtime/sim/cost.ts";
+import { SwitchedSink } from "../evaluation/replay.ts";
 import { sequenceOf } from "../evaluation/replay.ts";
 import type { WorkloadRequest } from "../workloads/workload.ts";
-import type { StepCost } from "./cost.ts";
-import { SimulatedEngine } from "./engine.ts";
 import { Histogram } from "./histogram.ts";
 
 /** What requests met with. Times in milliseconds. */
@@ -33,11 +31,8 @@ export class Measurements {
 }
 
 /** One server. Its clock is its engine's. */
-export class Replica implements LoopSink {
-  readonly engine: SimulatedEngine;
-  readonly loop: EngineLoop;
-  readonly pager: BlockPager;
-  readonly scheduler: Scheduler;
+export class Replica extends SimulatedHost implements LoopSink {
+  readonly clock: VirtualClock;
   /** KV that running sequences have and that blocks hold, added up over steps, in tokens. */
   liveTokens = 0;
   heldTokens = 0;
@@ -45,31 +40,19 @@ export class Replica implements LoopSink {
   readonly #last = new Map<number, number>();
   readonly #isStatic: boolean;
 
-  /** @param planMicros of the loop's time, each step, and `gapMicros` between two: see {@link SimulatedEngine} */
+  /** @param planMicros of the loop's time, each step, and `gapMicros` between two: see {@link SimulatedHost} */
   constructor(
-    readonly sizes: EngineSizes,
+    sizes: EngineSizes,
     vocab: number,
     cost: StepCost,
     readonly measured: Measurements,
     planMicros = 20,
     gapMicros = 0,
   ) {
-    const { slots } = sizes.native;
-    this.engine = new SimulatedEngine(sizes.native, vocab, cost, planMicros, gapMicros);
-    this.pager = new BlockPager(sizes.pager);
-    this.scheduler = new Scheduler(this.pager, sizes.scheduler);
-    const budget = sizes.mixedStretch > 0 ? new ChunkBudget(slots, sizes.mixedStretch) : null;
-    this.scheduler.budget = budget;
-    this.loop = new EngineLoop({
-      budget,
-      engine: this.engine,
-      pager: this.pager,
-      scheduler: this.scheduler,
-      descriptor: new Descriptor(this.engine.info, sizes.native),
-      sink: this,
-      slots,
-      inFlight: sizes.inFlight,
-    });
+    const sink = new SwitchedSink(), clock = new VirtualClock();
+    super(sizes, vocab, cost, sink, "", { clock, planMicros, gapMicros });
+    sink.to = this;
+    this.clock = clock;
     this.#isStatic = sizes.kvMode.startsWith("static");
   }
 
@@ -79,7 +62,7 @@ export class Replica implements LoopSink {
   }
 
   submit(request: WorkloadRequest): void {
-    if (this.loop.idle) this.engine.now = Math.max(this.engine.now, request.arrivalMs * 1000);
+    if (this.loop.idle) this.clock.now = Math.max(this.clock.now, request.arrivalMs * 1000);
     const sequence = sequenceOf(request);
     this.#arrivals.set(sequence.id, request.arrivalMs);
     this.loop.submit(sequence);
@@ -87,7 +70,7 @@ export class Replica implements LoopSink {
 
   /** Runs until `ms`, or until nothing is left to do; as a real loop it looks up between steps only. */
   advance(ms: number): void {
-    while (!this.loop.idle && this.engine.now < ms * 1000) this.loop.turn(0);
+    while (!this.loop.idle && this.clock.now < ms * 1000) this.loop.turn(0);
   }
 
   tick(): void {
@@ -109,7 +92,7 @@ export class Replica implements LoopSink {
 
   token(sequence: Sequence, _token: number, finish: number): void {
     const { measured } = this;
-    const now = this.engine.now / 1000;
+    const now = this.clock.now / 1000;
     const last = this.#last.get(sequence.id);
     if (last === undefined) measured.ttft.add(now - this.#arrivals.get(sequence.id)!);
     else measured.itl.add(now - last);
@@ -197,7 +180,7 @@ export function simulate(
   let end = 0;
   for (const replica of replicas) {
     replica.advance(Infinity);
-    end = Math.max(end, replica.engine.now / 1000);
+    end = Math.max(end, replica.clock.now / 1000);
   }
   return end;
 }

@@ -1,13 +1,12 @@
 import { assert, assertAlmostEquals, assertEquals } from "@std/assert";
-import { libraryPath, NativeLibrary } from "../../ffi/mod.ts";
 import { randomModel } from "../../runtime/model/folder.ts";
 import { engineSizes } from "../../runtime/options.ts";
+import { type StepWork, weightBytes } from "../../runtime/sim/cost.ts";
 import type { KvMode } from "../../runtime/types.ts";
 import { MODEL } from "../evaluation/sides.ts";
 import { quantile } from "../report.ts";
 import { makeWorkload } from "../workloads/workload.ts";
-import { between, H200, kvBytes, measuredCost, rooflineCost, type StepWork, weightBytes } from "./cost.ts";
-import { recordLayout } from "./engine.ts";
+import { between, measuredCost } from "./measured_cost.ts";
 import { Histogram } from "./histogram.ts";
 import { leastLoaded, Measurements, prefixAware, Replica, roundRobin, simulate } from "./replica.ts";
 
@@ -39,41 +38,6 @@ function workload(count: number) {
     count,
   }).requests;
 }
-
-Deno.test("recordLayout() lays records out as the native library does", () => {
-  using library = new NativeLibrary(libraryPath("cpu"));
-  using model = library.loadModel(TABLES);
-  for (const kvMode of ["kv-rm", "static", "static-padded", "paged"] as const) {
-    const { native } = sizes(kvMode, 7);
-    using engine = model.createEngine(native);
-    const { block_bytes, arena_kib, threads, far_row_bytes, ...info } = engine.info;
-    const { block_bytes: _b, arena_kib: _a, threads: _t, far_row_bytes: _f, ...ours } = recordLayout(
-      native,
-      SHAPE.vocab,
-    );
-    assertEquals(ours, info);
-    assert(block_bytes > 0 && arena_kib > 0 && threads > 0 && far_row_bytes >= 0);
-  }
-});
-
-Deno.test("rooflineCost() is the reading of the weights for one row, and the products for many", () => {
-  const card = { ...H200, stepMicros: 0, kernelMicros: 0, weightShare: 1, kvShare: 1, flopShare: 1 };
-  const big = { hidden: 4096, intermediate: 14_336, layers: 32, heads: 32, kvHeads: 8, vocab: 128_256 };
-  const cost = rooflineCost(big, card, 1, 32);
-  const weights = weightBytes(big);
-  assertAlmostEquals(weights / 1e9, 15, 0.2);
-  assertEquals(kvBytes(big), 128 * 1024);
-  assertAlmostEquals(cost({ ...IDLE, rows: 1, samples: 1 }), weights / card.bandwidth * 1e6, 1);
-  const read = { ...IDLE, rows: 1, samples: 1, decodeKv: 10_000 };
-  assertAlmostEquals(
-    cost(read) - cost({ ...read, decodeKv: 0 }),
-    10_000 * kvBytes(big) / card.bandwidth * 1e6,
-    1,
-  );
-  const body = weights - 2 * big.vocab * big.hidden;
-  assertAlmostEquals(cost({ ...IDLE, rows: 4096 }), 4096 * body / card.flops * 1e6, 1);
-  assert(rooflineCost(big, card, 8, 32)({ ...IDLE, rows: 1 }) < cost({ ...IDLE, rows: 1 }));
-});
 
 Deno.test("measuredCost() adds up what was measured", () => {
   const cost = measuredCost({

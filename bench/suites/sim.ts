@@ -6,18 +6,12 @@
  */
 import { type EngineOptions, engineSizes } from "../../runtime/options.ts";
 import { randomModel } from "../../runtime/model/folder.ts";
+import { H200, SHAPES } from "../../runtime/sim/cards.ts";
+import { rooflineCost } from "../../runtime/sim/cost.ts";
+import { simulatedSizes, simulationOf, SPARE } from "../../runtime/sim/sizes.ts";
 import type { KvMode } from "../../runtime/types.ts";
 import { calibrate } from "../sim/calibrate.ts";
-import {
-  type Calibration,
-  type Card,
-  H200,
-  kvBytes,
-  measuredCost,
-  rooflineCost,
-  type Shape,
-  weightBytes,
-} from "../sim/cost.ts";
+import { type Calibration, measuredCost } from "../sim/measured_cost.ts";
 import {
   leastLoaded,
   Measurements,
@@ -35,23 +29,6 @@ import { lineSvg } from "../evaluation/svg.ts";
 import { figure, list, times, withSpread } from "../evaluation/words.ts";
 import { makeWorkload, type WorkloadRequest } from "../workloads/workload.ts";
 
-const LLAMA_8B: Shape = {
-  hidden: 4096,
-  intermediate: 14_336,
-  layers: 32,
-  heads: 32,
-  kvHeads: 8,
-  vocab: 128_256,
-};
-const LLAMA_70B: Shape = {
-  hidden: 8192,
-  intermediate: 28_672,
-  layers: 80,
-  heads: 64,
-  kvHeads: 8,
-  vocab: 128_256,
-};
-
 const VALIDATED = ["chat", "reasoning", "multi-turn"] as const;
 const VALIDATION_LOAD = 0.5;
 const VALIDATION_S = 15;
@@ -66,8 +43,6 @@ const STRETCHES: Readonly<Record<string, number>> = {
   "kv-rm, stretch 1.2": 1.2,
   "kv-rm, stretch not limited": 0,
 };
-/** Of a card's memory that is neither weights nor KV. */
-const SPARE = 0.1;
 /** Requests at a time of the day, 0 to 1, to those of the trace: half at three at night, half as many again at 15:00. */
 const DAY = (time: number) => 1 - 0.5 * Math.cos(2 * Math.PI * (time - 3 / 24));
 /** How many times faster than in the trace requests come. */
@@ -86,36 +61,31 @@ const cases = [
 
 /** A replica with the KV that fits beside the weights. */
 function replica(
-  shape: Shape,
-  card: Card,
-  cards: number,
+  simShape: "8b" | "70b",
+  simCards: number,
   kvMode: KvMode,
-  context: number,
+  maxContext: number,
   slots: number,
   into: Measurements,
   more: Partial<EngineOptions> = {},
 ): Replica {
-  const memory = cards * card.memory * (1 - SPARE) - weightBytes(shape);
-  const held = Math.floor(memory / kvBytes(shape) / context);
-  const tables = randomModel({ ...shape, maxPosition: context, dtype: "bf16" });
-  const sizes = engineSizes(
-    {
-      model: "",
-      kvMode,
-      slots: kvMode.startsWith("static") ? Math.min(slots, held) : slots,
-      kvMemory: memory,
-      maxContext: context,
-      blockTokens: BLOCK_TOKENS,
-      prefillChunk: 2048,
-      mixedChunk: 512,
-      structuredOutput: false,
-      ...more,
-    },
-    tables,
-    "bf16",
-    true,
-  );
-  return new Replica(sizes, shape.vocab, rooflineCost(shape, card, cards, BLOCK_TOKENS), into);
+  const options: EngineOptions = {
+    model: "",
+    simShape,
+    simCards,
+    kvMode,
+    slots,
+    maxContext,
+    blockTokens: BLOCK_TOKENS,
+    prefillChunk: 2048,
+    mixedChunk: 512,
+    ...more,
+  };
+  const config = SHAPES[simShape]!;
+  const simulation = simulationOf(options, randomModel({ ...config, dtype: "bf16" }));
+  const { shape, card } = simulation;
+  const sizes = simulatedSizes(options, simulation, config.maxPosition);
+  return new Replica(sizes, shape.vocab, rooflineCost(shape, card, simCards, BLOCK_TOKENS), into);
 }
 
 function part(
@@ -216,7 +186,7 @@ function other(tokens: Int32Array, seed: number): Int32Array {
 }
 
 function oneModel(
-  shape: Shape,
+  shape: "8b" | "70b",
   cards: number,
   count: number,
   rate: number,
@@ -228,7 +198,7 @@ function oneModel(
     trace: context.trace,
     rate,
     maxContext: BIG_CONTEXT,
-    vocab: shape.vocab,
+    vocab: SHAPES[shape]!.vocab,
   });
   const parts = sides.map((side) => {
     const progress = context.begin(side);
@@ -236,7 +206,7 @@ function oneModel(
     const mixedStretch = STRETCHES[side];
     const mode = (mixedStretch === undefined ? side : "kv-rm") as KvMode;
     const more = mixedStretch === undefined ? {} : { mixedStretch };
-    const one = replica(shape, H200, cards, mode, BIG_CONTEXT, BIG_SLOTS, into, more);
+    const one = replica(shape, cards, mode, BIG_CONTEXT, BIG_SLOTS, into, more);
     const last = workload.requests[workload.requests.length - 1]!.arrivalMs * count;
     const { ms, wall } = timed(() =>
       simulate([one], again(workload.requests, count), () => 0, ({ arrivalMs }) => progress(arrivalMs / last))
@@ -258,14 +228,14 @@ function fleet(context: Context): Ran {
     trace: context.trace,
     rate: RATE_FLEET,
     maxContext: FLEET_CONTEXT,
-    vocab: LLAMA_8B.vocab,
+    vocab: SHAPES["8b"]!.vocab,
   });
   const parts = Object.entries(ROUTES).map(([name, route]) => {
     const progress = context.begin(name);
     const into = new Measurements(10_000);
     const replicas = Array.from(
       { length: FLEET },
-      () => replica(LLAMA_8B, H200, 1, "kv-rm", FLEET_CONTEXT, FLEET_SLOTS, into),
+      () => replica("8b", 1, "kv-rm", FLEET_CONTEXT, FLEET_SLOTS, into),
     );
     const last = workload.requests[workload.requests.length - 1]!.arrivalMs;
     const { ms, wall } = timed(() =>
@@ -280,13 +250,13 @@ function run(name: string, context: Context): Ran {
   const family = VALIDATED.find((one) => name.endsWith(`: ${one}`));
   if (family !== undefined) return validate(family, context);
   if (name.endsWith("a day")) {
-    return oneModel(LLAMA_8B, 1, 24 * RATE_DAY, RATE_DAY, ["kv-rm"], context);
+    return oneModel("8b", 1, 24 * RATE_DAY, RATE_DAY, ["kv-rm"], context);
   }
   if (name.startsWith("8B")) {
-    return oneModel(LLAMA_8B, 1, 1, RATE_8B, [...MODES, ...Object.keys(STRETCHES)], context);
+    return oneModel("8b", 1, 1, RATE_8B, [...MODES, ...Object.keys(STRETCHES)], context);
   }
   if (name.startsWith("70B")) {
-    return oneModel(LLAMA_70B, 8, 1, RATE_70B, [...MODES, ...Object.keys(STRETCHES)], context);
+    return oneModel("70b", 8, 1, RATE_70B, [...MODES, ...Object.keys(STRETCHES)], context);
   }
   return fleet(context);
 }

@@ -8,6 +8,7 @@
  */
 
 import { pickLibrary } from "../../runtime/engine.ts";
+import { InvalidRequestError } from "../../runtime/errors.ts";
 import { EngineHost } from "../../runtime/host.ts";
 import type { LoopSink } from "../../runtime/loop.ts";
 import { resolveModel } from "../../runtime/model/hub.ts";
@@ -54,6 +55,12 @@ export async function bench(options: ServerOptions & BenchOptions & { model: str
 
 async function measure(options: ServerOptions & { model: string }): Promise<BenchResult> {
   const { lib, backend = "auto", ...rest } = options;
+  if (backend === "sim") {
+    throw new InvalidRequestError(
+      "backend is sim, which has nothing to measure, wanted auto, cuda or cpu",
+      "backend",
+    );
+  }
   const library = pickLibrary({ backend, ...(lib !== undefined && { libraryPath: lib }) });
   const { folder, tables, dtype, config } = await loadModelTables(await resolveModel(options.model));
   const batch = Math.max(...BATCHES);

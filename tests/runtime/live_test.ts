@@ -32,7 +32,7 @@ class Watched implements Disposable {
     const { tables, dtype } = await loadModelFolder(MODEL);
     const sizes = engineSizes({ model: "", threads: 1, ...options }, tables, dtype);
     const buffer = LiveMemory.allocate(sizes.native);
-    const host = new EngineHost(tables, sizes, new CollectingSink(), LIBRARY, undefined, undefined, buffer);
+    const host = new EngineHost(tables, sizes, new CollectingSink(), LIBRARY, { live: buffer });
     return new Watched(host, buffer);
   }
 

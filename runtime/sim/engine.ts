@@ -1,6 +1,6 @@
 /**
  * An engine that computes nothing: it reads each committed descriptor, works out how long the step would take, and
- * keeps a clock of its own. Scheduler, pager, planner and descriptors above it are the real ones.
+ * lets that time pass on its clock. Scheduler, pager, planner and descriptors above it are the real ones.
  *
  * @module
  */
@@ -20,7 +20,8 @@ import {
   SUMMARY,
   TOP,
 } from "../../ffi/mod.ts";
-import type { StepEngine } from "../../runtime/loop.ts";
+import type { StepEngine } from "../loop.ts";
+import { type Clock, VirtualClock } from "./clock.ts";
 import type { StepCost, StepWork } from "./cost.ts";
 
 /** Where the sections of the records lie, as csrc/common/layout.cc places them. Bytes. */
@@ -82,15 +83,29 @@ interface Flight {
   end: number;
   /** 1 where the slot samples. [slots] */
   samples: Uint8Array;
+  /** 1 where the prompt's row reports log probabilities. [chunk] */
+  reports: Uint8Array;
+  /** Of {@link Flight.reports}, up to the last 1. */
+  reported: number;
   rows: number;
   moved: number;
 }
 
-/** The engine; times in microseconds of its own clock. */
+/** How an engine is simulated, besides the cost of its steps. */
+export interface SimulationOptions {
+  /** Default: a {@link VirtualClock}. */
+  clock?: Clock;
+  /** What planning, filling and committing take of the loop's time, where the clock is not the real one. Default 0. */
+  planMicros?: number;
+  /** From the end of a step to the start of the next, when that is committed already. Default 0. */
+  gapMicros?: number;
+  /** Tokens are below this. Default 2^31, which is more than any vocabulary has. */
+  tokens?: number;
+}
+
+/** The engine; times in microseconds of its clock. */
 export class SimulatedEngine implements StepEngine {
   readonly info: NativeEngineInfo;
-  /** As far as time has come for whoever drives the loop. */
-  now = 0;
   /** Time in steps. */
   busy = 0;
   /** Of the last committed step. */
@@ -103,27 +118,28 @@ export class SimulatedEngine implements StepEngine {
     groups: 0,
     movedBlocks: 0,
   };
+  readonly clock: Clock;
   readonly #config: NativeEngineConfig;
   readonly #cost: StepCost;
+  readonly #planMicros: number;
+  readonly #gapMicros: number;
+  readonly #tokens: number;
   readonly #flights: Flight[];
   #first = 0;
   #count = 0;
   #lastEnd = 0;
   #step = 0;
+  #rows = 0;
+  #moved = 0;
+  #groups = 0;
   #descriptor = new Uint32Array(0);
   #result = new Uint32Array(0);
 
-  /**
-   * @param planMicros what planning, filling and committing take of the loop's time
-   * @param gapMicros from the end of a step to the start of the next, when that is committed already
-   */
-  constructor(
-    config: NativeEngineConfig,
-    vocab: number,
-    cost: StepCost,
-    readonly planMicros = 0,
-    readonly gapMicros = 0,
-  ) {
+  constructor(config: NativeEngineConfig, vocab: number, cost: StepCost, options: SimulationOptions = {}) {
+    this.clock = options.clock ?? new VirtualClock();
+    this.#planMicros = options.planMicros ?? 0;
+    this.#gapMicros = options.gapMicros ?? 0;
+    this.#tokens = options.tokens ?? 2 ** 31;
     this.#config = config;
     this.#cost = cost;
     this.info = recordLayout(config, vocab);
@@ -132,6 +148,8 @@ export class SimulatedEngine implements StepEngine {
       start: 0,
       end: 0,
       samples: new Uint8Array(config.slots),
+      reports: new Uint8Array(Math.max(0, ...config.chunks)),
+      reported: 0,
       rows: 0,
       moved: 0,
     }));
@@ -147,9 +165,9 @@ export class SimulatedEngine implements StepEngine {
     }
     const flight = this.#flights[(this.#first + this.#count) % KVRM.MAX_IN_FLIGHT]!;
     this.#read(u32, flight);
-    this.now += this.planMicros;
+    this.clock.spend(this.#planMicros);
     flight.step = this.#step = step;
-    flight.start = Math.max(this.now, this.#lastEnd + this.gapMicros);
+    flight.start = Math.max(this.clock.now, this.#lastEnd + this.#gapMicros);
     const micros = this.#cost(this.work);
     flight.end = this.#lastEnd = flight.start + micros;
     this.busy += micros;
@@ -186,31 +204,58 @@ export class SimulatedEngine implements StepEngine {
       flight.samples[slot] = samples === 0 ? 0 : 1;
       work.samples += flight.samples[slot]!;
     }
+    this.#readSegments(u32, flight);
     for (let i = 0; i < u32[HEADER.num_moves]!; i++) {
       work.movedBlocks += u32[moves_offset / 4 + i * MOVE.words + MOVE.count]!;
     }
+    this.#rows += work.rows;
+    this.#moved += work.movedBlocks;
+    this.#groups += work.groups;
     flight.rows = work.rows;
     flight.moved = work.movedBlocks;
   }
 
-  wait(_timeoutUs: number, result: Uint8Array<ArrayBuffer>): boolean {
+  #readSegments(u32: Uint32Array, flight: Flight): void {
+    flight.reported = 0;
+    let row = 0;
+    for (let i = 0; i < u32[HEADER.num_segments]!; i++) {
+      const at = this.info.segments_offset / 4 + i * SEGMENT.words;
+      const count = u32[at + SEGMENT.count]!;
+      const reports = u32[at + SEGMENT.flags]! & KVRM.SEGMENT_PROMPT_LOGPROBS;
+      flight.reports.fill(reports, row, row + count);
+      row += count;
+      if (reports > 0) flight.reported = row;
+    }
+  }
+
+  /** As {@link NativeEngine.counters}. */
+  counters(out: Float64Array<ArrayBuffer>): void {
+    out.set([this.#step, this.#rows, this.#moved, this.busy, 0, this.#groups].slice(0, out.length));
+  }
+
+  wait(timeoutUs: number, result: Uint8Array<ArrayBuffer>): boolean {
     if (this.#count === 0) throw new Error("no step is in flight");
     if (this.#result.buffer !== result.buffer) this.#result = new Uint32Array(result.buffer);
     const flight = this.#flights[this.#first]!;
+    if (!this.clock.until(flight.end, timeoutUs)) return false;
     this.#first = (this.#first + 1) % KVRM.MAX_IN_FLIGHT;
     this.#count--;
-    this.now = Math.max(this.now, flight.end);
     const u32 = this.#result;
     u32[RESULT_HEADER.magic] = KVRM.RESULT_MAGIC;
     u32[RESULT_HEADER.step] = flight.step;
     u32[RESULT_HEADER.exec_us] = flight.end - flight.start;
     u32[RESULT_HEADER.rows] = flight.rows;
     u32[RESULT_HEADER.moved_blocks] = flight.moved;
+    u32[RESULT_HEADER.num_rows] = flight.reported;
+    for (let row = 0; row < flight.reported; row++) {
+      const at = this.info.result_rows_offset / 4 + row * ROW_RESULT.words;
+      u32[at + ROW_RESULT.flags] = flight.reports[row]! * KVRM.RESULT_SAMPLED;
+    }
     for (let slot = 0; slot < this.#config.slots; slot++) {
       const at = this.info.result_slots_offset / 4 + slot * SLOT_RESULT.words;
       u32[at + SLOT_RESULT.flags] = flight.samples[slot]! === 1 ? KVRM.RESULT_SAMPLED : 0;
       // No two slots of a step say the same, so that nothing is found in the prefix cache by accident.
-      u32[at + SLOT_RESULT.token] = (flight.step * 256 + slot) & 0x7fffffff;
+      u32[at + SLOT_RESULT.token] = (flight.step * 256 + slot) % this.#tokens;
     }
     return true;
   }

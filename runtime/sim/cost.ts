@@ -1,5 +1,5 @@
 /**
- * How long a step takes, by what its descriptor asks for: from figures of a card and a model, or from measurements.
+ * How long a step takes on a card, by what its descriptor asks for.
  *
  * @module
  */
@@ -56,25 +56,6 @@ export interface Card {
   linkMicros: number;
 }
 
-/**
- * An NVIDIA H200. The copy's bandwidth was measured; the shares are the aims that the CUDA backend was given, not
- * measurements of it.
- */
-export const H200: Card = {
-  name: "H200",
-  bandwidth: 4.3e12,
-  flops: 9.9e14,
-  memory: 139 * 2 ** 30,
-  weightShare: 0.85,
-  kvShare: 0.9,
-  flopShare: 0.6,
-  stepMicros: 30,
-  kernelMicros: 1.3,
-  kernelsPerLayer: 7,
-  linkBandwidth: 4.5e11,
-  linkMicros: 12,
-};
-
 const BYTES = 2;
 
 /** Weights of the layers and the head, which a step reads whole. */
@@ -111,34 +92,4 @@ export function rooflineCost(shape: Shape, card: Card, cards: number, blockToken
     const ring = 2 * (cards - 1) / cards * rows * hidden * BYTES / card.linkBandwidth * 1e6;
     return fixed + product + logits + attention + moves + reduces * (card.linkMicros + ring);
   };
-}
-
-/** What {@link calibrate} measures of a backend. Microseconds. */
-export interface Calibration {
-  /** A step of so many rows over short histories, none of which samples. */
-  body: readonly (readonly [rows: number, micros: number])[];
-  /** What it takes longer when so many rows sample. */
-  head: readonly (readonly [samples: number, micros: number])[];
-  perDecodeToken: number;
-  perPrefillPair: number;
-  perMovedBlock: number;
-  /** From the end of one step to the start of the next. */
-  gap: number;
-}
-
-/** The cost of steps from measurements, straight lines between them; the gap between two steps is not in it. */
-export function measuredCost(calibration: Calibration): StepCost {
-  const { body, head, perDecodeToken, perPrefillPair, perMovedBlock } = calibration;
-  return ({ rows, samples, decodeKv, prefillPairs, movedBlocks }) =>
-    between(body, rows) + (samples > 0 ? between(head, samples) : 0) + decodeKv * perDecodeToken +
-    prefillPairs * perPrefillPair + movedBlocks * perMovedBlock;
-}
-
-/** y at x, on straight lines through ascending points; beyond the ends along the nearest line. */
-export function between(points: readonly (readonly [x: number, y: number])[], x: number): number {
-  if (points.length === 1) return points[0]![1];
-  let i = 1;
-  while (i < points.length - 1 && points[i]![0] < x) i++;
-  const [x0, y0] = points[i - 1]!, [x1, y1] = points[i]!;
-  return y0 + (x - x0) * (y1 - y0) / (x1 - x0);
 }
