@@ -20,6 +20,7 @@
 #include <thread>
 #include <vector>
 
+#include "bf16.h"
 #include "dispatch.h"
 #include "ops.h"
 #include "quant.h"
@@ -183,11 +184,13 @@ void BenchMatMul(const Bench& bench, uint32_t dtype, uint32_t m, uint32_t rows, 
   bench.Report(name, threads, seconds, static_cast<double>(bytes), 2.0 * m * rows * cols);
 }
 
-// The same with packed weights in blocks; the first thread makes the activations integers meanwhile, as a step's stage
+// The same with packed weights; the first thread makes the activations integers, or BF16, meanwhile, as a step's stage
 // before it does. Operations are counted as for floats.
 void BenchQuantProduct(const Bench& bench, uint32_t dtype, uint32_t m, uint32_t rows, uint32_t cols, size_t threads) {
-  const std::string name = std::string("product ") + FormatOf(dtype).name + " m=" + std::to_string(m) + " " +
-                           std::to_string(rows) + "x" + std::to_string(cols);
+  const bool is_bf16 = dtype == KVRM_BF16;
+  if (is_bf16 && !HasBf16Products()) return;
+  const std::string name = std::string("product ") + (is_bf16 ? "BF16" : FormatOf(dtype).name) +
+                           " m=" + std::to_string(m) + " " + std::to_string(rows) + "x" + std::to_string(cols);
   if (!bench.Selected(name)) return;
   const QuantKernels& kernels = QuantKernel();
   const size_t bytes = rows / kGroupRows * PackedGroupBytes(dtype, cols), copies = kBufferBytes / bytes;
@@ -195,11 +198,12 @@ void BenchQuantProduct(const Bench& bench, uint32_t dtype, uint32_t m, uint32_t 
   Floats out(size_t{m} * rows);
   std::vector<uint8_t, HugePages<uint8_t>> quantised(QuantRowsBytes(m, cols));
   const double seconds = Best(threads, [&](size_t t, size_t repeat) {
-    if (t == 0) kernels.quantize_rows(x.data(), cols, cols, 0, m, quantised.data());
+    if (t == 0) (is_bf16 ? RoundRows : kernels.quantize_rows)(x.data(), cols, cols, 0, m, quantised.data());
     const PackedMatrix w{bench.buffer.get() + repeat % copies * bytes, dtype, rows, cols};
     const uint32_t share = (rows / static_cast<uint32_t>(threads) + 31) / 32 * 32;
     const uint32_t begin = static_cast<uint32_t>(t) * share;
-    kernels.product({w, nullptr, quantised.data(), m, out.data(), rows, begin, std::min(rows, begin + share), false});
+    const auto multiply = is_bf16 ? MultiplyBf16 : kernels.product;
+    multiply({w, nullptr, quantised.data(), m, out.data(), rows, begin, std::min(rows, begin + share), false});
   });
   bench.Report(name, threads, seconds, static_cast<double>(bytes), 2.0 * m * rows * cols);
 }
@@ -295,9 +299,9 @@ void Main(const char* only) {
       for (const uint32_t m : {1u, 16u, 128u}) BenchMatMul(bench, dtype, m, 3072, 768, threads);
     }
   }
-  for (const uint32_t dtype : {KVRM_Q8_0, KVRM_Q4_0, KVRM_Q4_K, KVRM_Q5_K, KVRM_Q6_K}) {
+  for (const uint32_t dtype : {KVRM_BF16, KVRM_Q8_0, KVRM_Q4_0, KVRM_Q4_K, KVRM_Q5_K, KVRM_Q6_K}) {
     for (const size_t threads : {1, 2}) {
-      for (const uint32_t m : {1u, 2u, 4u, 8u, 16u, 32u, 128u, 512u}) {
+      for (const uint32_t m : {1u, 2u, 4u, 8u, 12u, 16u, 24u, 32u, 64u, 128u, 512u}) {
         BenchQuantProduct(bench, dtype, m, 5632, 2048, threads);
       }
       for (const uint32_t m : {1u, 16u, 128u}) BenchQuantProduct(bench, dtype, m, 2048, 5632, threads);

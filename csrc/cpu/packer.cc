@@ -5,7 +5,7 @@
 #include <system_error>
 #include <utility>
 
-#include "quant.h"
+#include "packed.h"
 
 namespace kvrm::cpu {
 namespace {

@@ -67,7 +67,7 @@ template <typename Bytes>
 size_t MostOfQuantised(const Model& model, const Bytes& bytes) {
   size_t most = 0;
   const auto widen = [&](const Weight& w) {
-    if (w.packed || w.rounds) most = std::max<size_t>(most, bytes(w));
+    if (w.packed) most = std::max<size_t>(most, bytes(w));
   };
   for (const LayerWeights& layer : model.layers) {
     for (const Weight& w : layer.by_role) widen(w);

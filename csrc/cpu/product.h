@@ -15,7 +15,7 @@ namespace kvrm::cpu {
 // rest in blocks. A stage of its own, so that it happens once and not in every tile.
 inline void QuantizeInput(const Step& step, std::initializer_list<const Weight*> weights, const float* x, uint32_t m) {
   for (const Weight* w : weights) {
-    if (!w->packed && !w->rounds) continue;
+    if (!w->packed) continue;
     const uint32_t cols = w->cols;
     uint8_t* out = step.arena + step.plan.offset[kQuant];
     ForRanges(step.threads, double(m) * cols / 4, m, kXRows, [&](uint32_t begin, uint32_t end, uint32_t) noexcept {
@@ -34,14 +34,14 @@ inline void Product(const Step& step, uint32_t member, const Weight& w, const We
                     uint32_t cols, uint32_t m, float* out, size_t out_stride, uint32_t n_begin, uint32_t n_end,
                     bool add) {
   const uint8_t* quantised = step.arena + step.plan.offset[kQuant];
-  if (w.rounds) return MultiplyBf16({w, bias, quantised, m, out, out_stride, n_begin, n_end, add});
   if (!w.packed) return MatMul(w, bias, x, cols, m, out, out_stride, n_begin, n_end, add);
   const uint8_t* packed = w.packed->load(std::memory_order_acquire);
-  const QuantProduct product{
+  const PackedProduct product{
       {packed, w.dtype, w.rows, w.cols}, bias, quantised, m, out, out_stride, n_begin, n_end, add};
-  if (packed) return QuantKernel().product(product);
+  const auto multiply = w.rounds ? MultiplyBf16 : QuantKernel().product;
+  if (packed) return multiply(product);
   const size_t scratch_bytes = step.plan.bytes[kPackScratch] / step.threads.threads();
-  ProductFromFile(QuantKernel(), w, product, step.arena + step.plan.offset[kPackScratch] + member * scratch_bytes);
+  ProductFromFile(multiply, w, product, step.arena + step.plan.offset[kPackScratch] + member * scratch_bytes);
 }
 
 }  // namespace kvrm::cpu

@@ -21,9 +21,10 @@ constexpr size_t kXBlock = 64;
 
 constexpr size_t kSubs = 8;            // blocks of 32 that are worked on at once
 constexpr size_t kSubBytes = 32 * 16;  // integers of a block of 32 for 16 rows, a byte each
-// Bytes from the weights that are multiplied to those that are asked for meanwhile. Processors ask for the next lines
-// by themselves, but not across a page of 4 KB, which is one block of 256: memory idled while a tile was worked on.
-constexpr size_t kAhead = 8192;
+// Bytes from the weights that are multiplied to those that are asked for meanwhile, for the second cache and then for
+// the first. Processors ask for the next lines by themselves, but not across a page of 4 KB, which is one block of 256:
+// memory idled while a tile was worked on. The first cache has room for too few requests to wait for memory.
+constexpr size_t kFar = 16384, kNear = 4096;
 constexpr uint32_t kPassRows = 64;  // rows of x that stay in the second cache while the weights go by
 
 // The integers of eight blocks of 32 for 16 rows, and their scales, unpacked.
@@ -170,6 +171,12 @@ struct QuantKernel {
                                         : F == KVRM_Q5_K ? 2816 / 8
                                                          : 3328 / 8;
 
+  // Of the separate d, for each block of 32.
+  template <uint32_t F>
+  static constexpr size_t kDBytes = F == KVRM_Q8_0 || F == KVRM_Q4_0 ? 32
+                                    : F == KVRM_Q6_K                 ? 4
+                                                                     : 0;
+
   // ---- tiles ------------------------------------------------------------------------------------------
 
   // Where rows of activations lie: row i of a tile at block b is at x + (i / 4) * group + b * 256 + (i % 4) * 64.
@@ -195,8 +202,10 @@ struct QuantKernel {
     for (size_t sub = 0; sub < subs; ++sub) {
       const X x = at.Block(sub);
       if (ahead) {
-        for (size_t line = 0; line < kBlockBytes<F>; line += 64)
-          __builtin_prefetch(ahead + sub * kBlockBytes<F> + line);
+        for (size_t line = 0; line < kBlockBytes<F>; line += 64) {
+          __builtin_prefetch(ahead + sub * kBlockBytes<F> + line, 0, 2);
+          __builtin_prefetch(ahead + sub * kBlockBytes<F> + line - (kFar - kNear));
+        }
       }
       VF t[Mr][H];
       const int32_t(*scale)[16] = &panel.scale[F == KVRM_Q6_K ? 2 * sub : sub];
@@ -260,8 +269,35 @@ struct QuantKernel {
                                 const uint8_t* ahead, float* acc) {
     uint32_t i = 0;
     if constexpr (P::kTile > 4 && !kDirect) {
-      for (; i + P::kTile <= m; i += P::kTile, x.x += P::kTile / 4 * x.group, ahead = nullptr) {
-        Tile<F, P::kTile>(q, panel, subs, x, ahead, acc + i * 16);
+      // Of 13 to 16 rows neither tile is a small one: eight and the rest.
+      for (uint32_t rows; m - i > P::kTile; i += rows, x.x += rows / 4 * x.group, ahead = nullptr) {
+        rows = m - i <= P::kTile + 4 ? 8 : P::kTile;
+        if (rows == 8) {
+          Tile<F, 8>(q, panel, subs, x, ahead, acc + i * 16);
+        } else {
+          Tile<F, P::kTile>(q, panel, subs, x, ahead, acc + i * 16);
+        }
+      }
+      acc += i * 16;
+      switch (m - i) {
+        case 12:
+          return Tile<F, 12>(q, panel, subs, x, ahead, acc);
+        case 11:
+          return Tile<F, 11>(q, panel, subs, x, ahead, acc);
+        case 10:
+          return Tile<F, 10>(q, panel, subs, x, ahead, acc);
+        case 9:
+          return Tile<F, 9>(q, panel, subs, x, ahead, acc);
+        case 8:
+          return Tile<F, 8>(q, panel, subs, x, ahead, acc);
+        case 7:
+          return Tile<F, 7>(q, panel, subs, x, ahead, acc);
+        case 6:
+          return Tile<F, 6>(q, panel, subs, x, ahead, acc);
+        case 5:
+          return Tile<F, 5>(q, panel, subs, x, ahead, acc);
+        default:
+          acc -= i * 16;
       }
     }
     for (; i + 4 <= m; i += 4, x.x += x.group, ahead = nullptr)
@@ -285,8 +321,13 @@ struct QuantKernel {
     for (size_t b = 0; b < blocks; b += kSubs) {
       const size_t subs = blocks - b < kSubs ? blocks - b : kSubs;
       const uint8_t* from = w + b * kBlockBytes<F>;
-      const uint8_t* ahead = from + kAhead;
+      const uint8_t* ahead = from + kFar;
       const uint8_t* q = panel.q;
+      if constexpr (kDBytes<F> != 0) {
+        // The next group's, for they lie where nothing goes by before they are wanted.
+        const uint8_t* next = d + (blocks * (kBlockBytes<F> + kDBytes<F>)) + b * kDBytes<F>;
+        for (size_t line = 0; line < kSubs * kDBytes<F>; line += 64) __builtin_prefetch(next + line, 0, 2);
+      }
       if constexpr (F == KVRM_Q4_0 || F == KVRM_Q4_K) {
         if (m <= 4) {
           if constexpr (F == KVRM_Q4_0) {
@@ -316,7 +357,7 @@ struct QuantKernel {
   }
 
   template <uint32_t F>
-  static void Rows(const QuantProduct& p) {
+  static void Rows(const PackedProduct& p) {
     alignas(64) Panel panel;
     alignas(64) float acc[kPassRows * 16];
     const size_t blocks = p.w.cols / 32, wide = blocks * 4 * kXBlock;
@@ -347,7 +388,7 @@ struct QuantKernel {
     }
   }
 
-  static void Product(const QuantProduct& p) {
+  static void Product(const PackedProduct& p) {
     if (p.m == 0 || p.n_begin >= p.n_end) return;
     switch (p.w.dtype) {
       case KVRM_Q8_0:

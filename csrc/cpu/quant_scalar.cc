@@ -125,7 +125,7 @@ float BlocksQ6(const PackedRow& row, size_t blocks, const XBlock* x) {
   return acc;
 }
 
-void Product(const QuantProduct& p) {
+void Product(const PackedProduct& p) {
   const size_t blocks = p.w.cols / kQuantBlock;
   for (uint32_t n = p.n_begin; n < p.n_end; ++n) {
     const PackedRow row(p.w, n);

@@ -112,7 +112,7 @@ std::vector<float> MultiplyFromFile(const QuantKernels& kernels, const Weight& w
                                     uint32_t cut) {
   const Aligned scratch = Allocate(PackedGroupBytes(w.dtype, w.cols));
   return MultiplyParts(kernels, {nullptr, w.dtype, w.rows, w.cols}, bias, x, m, start, add, cut,
-                       [&](const QuantProduct& p) { ProductFromFile(kernels, w, p, scratch.get()); });
+                       [&](const PackedProduct& p) { ProductFromFile(kernels.product, w, p, scratch.get()); });
 }
 
 void CheckShape(Random& random, uint32_t dtype, uint32_t m, uint32_t rows, uint32_t cols) {

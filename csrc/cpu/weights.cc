@@ -21,10 +21,11 @@ uint32_t PackedType(const Weight& w, uint32_t quantize) {
   return quantize == KVRM_QUANTIZE_INT8 ? KVRM_Q8_0 : KVRM_Q4_0;
 }
 
-// Numbers of a row of w, of any type but blocks, to blocks of dtype.
+// Numbers of a row of w, of any type but blocks, to blocks of dtype or to BF16.
 void QuantizeRow(const Weight& w, uint32_t row, uint32_t dtype, std::vector<float>& values, uint8_t* to) {
   Widen(static_cast<const uint8_t*>(w.data) + w.FileRow(row) * RowBytes(w.dtype, w.cols), w.cols, w.dtype,
         values.data());
+  if (dtype == KVRM_BF16) return Narrow(values.data(), w.cols, dtype, to);
   Quantize(dtype, values.data(), w.cols, to);
 }
 
@@ -62,9 +63,9 @@ class Preparer {
 
   kvrm_status Prepare(Weight* w) {
     const uint32_t dtype = PackedType(*w, model_.config.quantize);
-    if (IsBlocks(w->dtype)) return packer_->Add(w), KVRM_OK;
-    if (IsBlocks(dtype)) return Quantize(w, dtype);
-    if (rounds_ && dtype == KVRM_BF16 && w->cols % kBf16Step == 0) w->rounds = true;
+    w->rounds = rounds_ && dtype == KVRM_BF16 && w->cols % kBf16Step == 0;
+    if (IsBlocks(w->dtype) || (w->rounds && w->dtype == KVRM_BF16)) return packer_->Add(w), KVRM_OK;
+    if (IsBlocks(dtype) || w->rounds) return Quantize(w, dtype);
     return w->interleaved_head == 0 && w->dtype == dtype ? KVRM_OK : Straighten(w, dtype);
   }
 
