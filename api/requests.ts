@@ -10,6 +10,7 @@ import type { Conversation, PreparedTurn } from "./conversation.ts";
 import { ApiError } from "./errors.ts";
 import type { ExtraFields } from "./extra_fields.ts";
 import { type AliasBody, answerTokens, penaltiesOf } from "./schemas/aliases.ts";
+import { beamSearchOf } from "./schemas/beams.ts";
 import type { ChatBody, Message } from "./schemas/chat.ts";
 import type { CompletionBody, Prompt } from "./schemas/completions.ts";
 import { biasesOf } from "./schemas/logit_bias.ts";
@@ -29,6 +30,7 @@ export function completionRequests(body: CompletionBody, signal: AbortSignal): G
     maxTokens: answerTokens(body, body.max_tokens) ?? DEFAULT_COMPLETION_TOKENS,
     logprobs: body.logprobs,
     ...ruleFieldsOf(body),
+    beamSearch: beamSearchOf(body),
     ...promptLogprobsOf(body, body.echo ? body.logprobs : null),
     ...constraintOf(body),
   });
@@ -64,6 +66,7 @@ export function chatRequest(
   return present({
     ...common,
     ...ruleFieldsOf(body),
+    beamSearch: beamSearchOf(body),
     ...promptLogprobsOf(body),
     ...prepared,
     prompt: lastTokens(prepared.prompt, body.truncate_prompt_tokens),

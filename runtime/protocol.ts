@@ -11,6 +11,7 @@ import type { RuleOptions } from "./rules.ts";
 import { putSamplers, SAMPLER_WORDS, takeSamplers } from "./samplers.ts";
 import { Sequence, type SequenceOptions } from "./sequence.ts";
 import { now } from "./telemetry/request_metrics.ts";
+import type { EngineStats } from "./types.ts";
 
 /** Tags of records to the worker. */
 export const Command = { SUBMIT: 1, CANCEL: 2 } as const;
@@ -35,6 +36,30 @@ export const Stat = {
   PREEMPTIONS: 9,
   COUNT: 16,
 } as const;
+
+/** The shared statistics as the engine's callers see them. */
+export function readStats(
+  stats: Float64Array,
+  { slots, blocks, heartbeatAgeMs }: { slots: number; blocks: number; heartbeatAgeMs: number },
+): EngineStats {
+  return {
+    running: stats[Stat.RUNNING]!,
+    waiting: stats[Stat.WAITING]!,
+    slots,
+    blocks: {
+      total: blocks,
+      active: stats[Stat.BLOCKS_ACTIVE]!,
+      cached: stats[Stat.BLOCKS_CACHED]!,
+      free: stats[Stat.BLOCKS_FREE]!,
+    },
+    steps: stats[Stat.STEPS]!,
+    generatedTokens: stats[Stat.GENERATED]!,
+    promptTokens: stats[Stat.PROMPT]!,
+    cachedTokens: stats[Stat.CACHED]!,
+    preemptions: stats[Stat.PREEMPTIONS]!,
+    heartbeatAgeMs,
+  };
+}
 
 /** A request's choice, as the server's isolate describes it. */
 export interface Submission extends Omit<SequenceOptions, "parent"> {

@@ -165,6 +165,12 @@ export interface GenerateRequest {
   constraintParam?: string;
   /** Choices for the prompt, 1 to 128. Default 1. Choice i samples with seed + i. */
   n?: number;
+  /**
+   * Search for the `n` most probable answers, with as many beams, at most 10, instead of sampling; best first. They
+   * come whole, when all are found. A beam's score is the sum of its log probabilities, by the number of tokens of
+   * prompt and answer to the power of `lengthPenalty`, -10 to 10, default 1. Default: sample.
+   */
+  beamSearch?: { lengthPenalty?: number };
   /** Report each token's log probability and this many alternatives, 0 to 20. Default: none at all. */
   logprobs?: number;
   /** The same for the tokens of the prompt. */

@@ -105,6 +105,9 @@ const wrong: [fields: Record<string, unknown>, param: string, found: string, wan
   [{ model: 5 }, "model", "5", "the name of the served model"],
   [{ metadata: [] }, "metadata", "an empty array", "an object"],
   [{ user: {} }, "user", "an object", "a text"],
+  [{ use_beam_search: 1 }, "use_beam_search", "1", "true or false"],
+  [{ length_penalty: 11 }, "length_penalty", "11", "a number from -10 to 10"],
+  [{ use_beam_search: true, stream: true }, "stream", "true", "false or absent with use_beam_search"],
 ];
 
 for (const [fields, param, found, wanted] of wrong) {
@@ -118,7 +121,7 @@ for (const [fields, param, found, wanted] of wrong) {
 }
 
 const unsupported: [field: string, value: unknown, neutral: readonly unknown[]][] = [
-  ["use_beam_search", true, [false, null]],
+  ["logits_processors", ["x"], [[], null]],
   ["mirostat", 2, [0, null]],
 ];
 
@@ -187,8 +190,6 @@ Deno.test("validate() refuses suffix, functions and tools that it cannot have, e
   assertStringIncludes(completionError({ suffix: "end" }).message, "fills in the middle");
   assertEquals(chatError({ functions: [{ name: "f" }] }).param, "functions");
   assertStringIncludes(chatError({ functions: [{ name: "f" }] }).message, "use tools");
-  assertEquals(chatError({ use_beam_search: true }).param, "use_beam_search");
-  assertEquals(completionError({ use_beam_search: true }).param, "use_beam_search");
   validate(completionBody, { prompt: "a", suffix: "" });
   validate(chatBody, { messages: [user], tools: [], tool_choice: "none", functions: null });
 });
