@@ -29,6 +29,7 @@ export const UNADJUSTED = {
   rules: null,
   dry: null,
   samplers: null,
+  mirostat: null,
 } as const;
 
 /** Values of a CLEAR: what the slot forgets. */

@@ -30,6 +30,7 @@ const NEUTRAL: readonly [param: string, field: keyof SamplingParams, values: rea
   ["xtc_probability", "xtcProbability", [0]],
   ["dynatemp_range", "dynatempRange", [0]],
   ["dry_multiplier", "dryMultiplier", [0]],
+  ["mirostat", "mirostat", [0]],
 ];
 
 /**

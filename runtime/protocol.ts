@@ -6,6 +6,7 @@
  */
 import { dryWords, putDry, takeDry } from "./dry.ts";
 import type { LoopSink, Tops } from "./loop.ts";
+import { MIROSTAT_WORDS, putMirostat, takeMirostat } from "./mirostat.ts";
 import type { Ring } from "./ring.ts";
 import type { RuleOptions } from "./rules.ts";
 import { putSamplers, SAMPLER_WORDS, takeSamplers } from "./samplers.ts";
@@ -67,7 +68,7 @@ export interface Submission extends Omit<SequenceOptions, "parent"> {
   parent: number;
 }
 
-const SUBMIT_WORDS = 23 + SAMPLER_WORDS;
+const SUBMIT_WORDS = 23 + SAMPLER_WORDS + MIROSTAT_WORDS;
 /** Before the arrays of rules: vocabulary, tokens at least, and the arrays' lengths. */
 const RULE_WORDS = 6;
 
@@ -109,6 +110,7 @@ export function putSubmit(ring: Ring, submission: Submission): void {
   ring.put(submission.rules === null ? 0 : 1);
   ring.put(submission.samplers === null ? 0 : 1);
   if (submission.samplers !== null) putSamplers(ring, submission.samplers);
+  putMirostat(ring, submission.mirostat);
   ring.put(submission.dry === null ? 0 : 1);
   if (submission.dry !== null) putDry(ring, submission.dry);
   for (const token of submission.stopTokens) ring.put(token);
@@ -162,6 +164,7 @@ export function takeSubmit(ring: Ring, parentOf: (id: number) => Sequence | null
   const grammar = ring.take();
   const ruled = ring.take() === 1;
   const samplers = ring.take() === 1 ? takeSamplers(ring) : null;
+  const mirostat = takeMirostat(ring);
   const dry = ring.take() === 1 ? takeDry(ring) : null;
   const stopTokens = new Int32Array(stopCount);
   for (let i = 0; i < stopCount; i++) stopTokens[i] = ring.take();
@@ -181,6 +184,7 @@ export function takeSubmit(ring: Ring, parentOf: (id: number) => Sequence | null
     topP,
     minP,
     samplers,
+    mirostat,
     dry,
     presencePenalty,
     frequencyPenalty,

@@ -48,6 +48,15 @@ export interface SamplingParams {
   dynatempRange?: number;
   /** Power of the entropy's share of the greatest possible, in [0, 100]. Default 1. */
   dynatempExponent?: number;
+  /**
+   * Mirostat's version, which keeps the tokens' surprise near `mirostatTau`; 0 is off. With it, of all that changes the
+   * distribution, only temperature and biases act.
+   */
+  mirostat?: 0 | 1 | 2;
+  /** In bits, in [0, 100]. Default 5. */
+  mirostatTau?: number;
+  /** How much of its error each token corrects, in [0, 10]. Default 0.1. */
+  mirostatEta?: number;
   /** Subtracted from the logit of every token that the answer has, in [-2, 2]; 0 is off. */
   presencePenalty?: number;
   /** Subtracted from a token's logit once for each time that the answer has it, in [-2, 2]; 0 is off. */

@@ -10,7 +10,6 @@ import { neutral } from "./fields.ts";
 /** Of vLLM and llama.cpp's server, for both kinds of completion. */
 export const unsupportedFields = {
   logits_processors: neutral([]),
-  mirostat: neutral(0),
 };
 
 /** Of chats alone. */

@@ -106,6 +106,9 @@ const wrong: [fields: Record<string, unknown>, param: string, found: string, wan
   [{ metadata: [] }, "metadata", "an empty array", "an object"],
   [{ user: {} }, "user", "an object", "a text"],
   [{ use_beam_search: 1 }, "use_beam_search", "1", "true or false"],
+  [{ mirostat: 3 }, "mirostat", "3", "0, 1 or 2"],
+  [{ mirostat_tau: -1 }, "mirostat_tau", "-1", "a number from 0 to 100"],
+  [{ mirostat_eta: 11 }, "mirostat_eta", "11", "a number from 0 to 10"],
   [{ length_penalty: 11 }, "length_penalty", "11", "a number from -10 to 10"],
   [{ use_beam_search: true, stream: true }, "stream", "true", "false or absent with use_beam_search"],
 ];
@@ -122,7 +125,6 @@ for (const [fields, param, found, wanted] of wrong) {
 
 const unsupported: [field: string, value: unknown, neutral: readonly unknown[]][] = [
   ["logits_processors", ["x"], [[], null]],
-  ["mirostat", 2, [0, null]],
 ];
 
 for (const [field, value, neutral] of unsupported) {

@@ -125,13 +125,15 @@ Deno.test("POST /v1/completions draws other texts with each of llama.cpp's sampl
     { top_n_sigma: 0.5 },
     { xtc_probability: 1, xtc_threshold: 0.05 },
     { dynatemp_range: 0.9, dynatemp_exponent: 2 },
+    { mirostat: 1, mirostat_tau: 1 },
+    { mirostat: 2, mirostat_tau: 1, mirostat_eta: 0.5 },
   ];
   for (const sampler of samplers) {
     const first = (await service.complete({ ...body, ...sampler })).choices[0].text;
     assertEquals((await service.complete({ ...body, ...sampler })).choices[0].text, first);
     assertNotEquals(first, plain, JSON.stringify(sampler));
   }
-  const off = { typical_p: 1, top_n_sigma: -1, xtc_probability: 0, xtc_threshold: 0.1, dynatemp_range: 0 };
+  const off = { typical_p: 1, top_n_sigma: -1, xtc_probability: 0, xtc_threshold: 0.1, mirostat: 0 };
   assertEquals((await service.complete({ ...body, ...off })).choices[0].text, plain);
 });
 
