@@ -161,7 +161,7 @@ export function commonFields(body: Partial<SamplingBody & SamplerBody & AliasBod
 }
 
 /** What may be sampled, as the engine knows it. */
-function ruleFieldsOf(body: RuleBody) {
+export function ruleFieldsOf(body: Partial<RuleBody>) {
   return {
     minTokens: body.min_tokens,
     allowedTokenIds: body.allowed_token_ids,
