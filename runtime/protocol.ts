@@ -68,7 +68,7 @@ export interface Submission extends Omit<SequenceOptions, "parent"> {
   parent: number;
 }
 
-const SUBMIT_WORDS = 23 + SAMPLER_WORDS + MIROSTAT_WORDS;
+const SUBMIT_WORDS = 24 + SAMPLER_WORDS + MIROSTAT_WORDS;
 /** Before the arrays of rules: vocabulary, tokens at least, and the arrays' lengths. */
 const RULE_WORDS = 6;
 
@@ -100,6 +100,7 @@ export function putSubmit(ring: Ring, submission: Submission): void {
   ring.putFloat(submission.presencePenalty);
   ring.putFloat(submission.frequencyPenalty);
   ring.putFloat(submission.repetitionPenalty);
+  ring.put(submission.penaltyLastN);
   ring.put(submission.seedLo);
   ring.put(submission.seedHi);
   ring.put(submission.logprobs);
@@ -155,6 +156,7 @@ export function takeSubmit(ring: Ring, parentOf: (id: number) => Sequence | null
   const presencePenalty = ring.takeFloat();
   const frequencyPenalty = ring.takeFloat();
   const repetitionPenalty = ring.takeFloat();
+  const penaltyLastN = ring.take();
   const seedLo = ring.take();
   const seedHi = ring.take();
   const logprobs = ring.take();
@@ -189,6 +191,7 @@ export function takeSubmit(ring: Ring, parentOf: (id: number) => Sequence | null
     presencePenalty,
     frequencyPenalty,
     repetitionPenalty,
+    penaltyLastN,
     biasTokens,
     biasValues,
     seedLo,

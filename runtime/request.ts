@@ -4,6 +4,7 @@
  * @module
  */
 import { KVRM } from "../ffi/mod.ts";
+import { MOST_WINDOW } from "./adjustment.ts";
 import { integer, number } from "./checks.ts";
 import { checkDry, type DryLimits } from "./dry_check.ts";
 import { InvalidRequestError } from "./errors.ts";
@@ -74,6 +75,7 @@ export function checkRequest(
       number("repetition_penalty", sampling.repetitionPenalty ?? 1, Number.MIN_VALUE, 10),
     ),
     samplers: checkSamplers(sampling),
+    penaltyLastN: integer("repeat_last_n", sampling.penaltyLastN ?? 0, 0, MOST_WINDOW),
     mirostat,
     dry: checkDry(sampling, limits),
     ...checkBias(sampling.logitBias ?? [], limits),

@@ -36,6 +36,8 @@ export interface SequenceOptions {
   frequencyPenalty: number;
   /** 1: off */
   repetitionPenalty: number;
+  /** Tokens that these look at, the last ones of prompt and answer; 0: all of them, in their own ways. */
+  penaltyLastN: number;
   /** Different token ids, and what is added to their logits. [biases] */
   biasTokens: Int32Array;
   biasValues: Float32Array;

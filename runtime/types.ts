@@ -67,6 +67,11 @@ export interface SamplingParams {
    */
   repetitionPenalty?: number;
   /**
+   * The three penalties look at so many tokens alone, the last ones of prompt and answer, which count alike; up to
+   * 1,024. Default 0: at all, as each of them says.
+   */
+  penaltyLastN?: number;
+  /**
    * Pairs of a token id, or of a text whose tokens are meant, and what is added to the logit, in [-100, 100], or
    * -Infinity for never; at most 1,024 tokens. Several of one token add up.
    */

@@ -265,6 +265,7 @@ export function checkDeterminism(model: Subject): void {
           rules: rulesOf(sampling, vocab),
           samplers: samplersOf(sampling),
           mirostat: mirostatOf(sampling),
+          penaltyLastN: [0, 0, 0, 9, 70][(sampling.seedHi ?? 0) % 5]!,
           dry: dryOf(sampling, vocab),
         }));
         const wanted = many.map((one, i) => alone.run(one.prompt, limit(one.maxTokens), options[i]));

@@ -5,6 +5,7 @@
  */
 
 import { z } from "zod";
+import { MOST_WINDOW } from "../../runtime/adjustment.ts";
 import { InvalidRequestError } from "../../runtime/errors.ts";
 import { integer, number } from "./fields.ts";
 
@@ -52,16 +53,19 @@ export function checkAliases(body: PenaltyBody): void {
       "invalid_value",
     );
   }
-  const penalised = (theirs ?? ours ?? 1) !== 1 || (body.presence_penalty ?? 0) !== 0 ||
-    (body.frequency_penalty ?? 0) !== 0;
-  if (typeof last === "number" && last > 0 && penalised) {
+  if (typeof last === "number" && last > MOST_WINDOW && penalises(body)) {
     throw new InvalidRequestError(
-      `repeat_last_n is ${last}; it must be -1, 0 or absent where there is a penalty, because penalties that ` +
-        "look at the last tokens alone are not supported.",
+      `repeat_last_n is ${last}; it must be at most ${MOST_WINDOW}, or -1 for the whole text, where there is a penalty.`,
       "repeat_last_n",
       "unsupported_parameter",
     );
   }
+}
+
+/** Whether a penalty asks for anything. */
+function penalises(body: Partial<PenaltyBody>): boolean {
+  return (body.repeat_penalty ?? body.repetition_penalty ?? 1) !== 1 || (body.presence_penalty ?? 0) !== 0 ||
+    (body.frequency_penalty ?? 0) !== 0;
 }
 
 /** The penalties that a checked body asks for; a `repeat_last_n` of 0 has them look at nothing. */
@@ -69,6 +73,7 @@ export function penaltiesOf(body: Partial<PenaltyBody>): {
   repetitionPenalty: number | null | undefined;
   presencePenalty: number | null | undefined;
   frequencyPenalty: number | null | undefined;
+  penaltyLastN?: number | null | undefined;
 } {
   const { repetition_penalty, repeat_penalty, presence_penalty, frequency_penalty } = body;
   if (body.repeat_last_n === 0) {
@@ -78,6 +83,7 @@ export function penaltiesOf(body: Partial<PenaltyBody>): {
     repetitionPenalty: repetition_penalty ?? repeat_penalty,
     presencePenalty: presence_penalty,
     frequencyPenalty: frequency_penalty,
+    penaltyLastN: body.repeat_last_n === -1 || !penalises(body) ? undefined : body.repeat_last_n,
   };
 }
 
