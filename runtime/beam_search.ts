@@ -160,6 +160,15 @@ export function tokensOf(beam: Beam): TokenLogprob[] {
   return tokens.reverse();
 }
 
+/** An engine that computes nothing has no alternatives either. */
+function noAlternatives(): InvalidRequestError {
+  return new InvalidRequestError(
+    "use_beam_search cannot be had: this engine tells no log probabilities",
+    "use_beam_search",
+    "unsupported_parameter",
+  );
+}
+
 /** What a search needs of its engine. */
 export interface BeamHost {
   newId(): number;
@@ -264,6 +273,7 @@ export class BeamSearch {
   }
 
   #take(i: number, top: TokenLogprob["top"]): void {
+    if (top.length === 0) return this.#generation.cancel(noAlternatives());
     this.#found[i] = top;
     if (--this.#missing > 0) return;
     this.#steps = [];

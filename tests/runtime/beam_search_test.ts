@@ -289,3 +289,16 @@ Deno.test("checkBeams() names what does not go with a search", () => {
   assertEquals(checkBeams(plain, 16, 2048), 1);
   assertEquals(checkBeams({ ...plain, sampling: { temperature: 1 } }, 1, 2048), 1);
 });
+
+Deno.test("Engine.generate() refuses a search where the engine computes nothing", async () => {
+  await using engine = await createEngine({ model: TINY, threads: 1, slots: 2, noop: true });
+  const generation = engine.generate({ prompt: PROMPT, n: 2, maxTokens: 5, beamSearch: {} });
+  await assertRejects(
+    async () => {
+      for await (const _ of generation);
+    },
+    InvalidRequestError,
+    "tells no log probabilities",
+  );
+  await choicesOf(engine, { prompt: PROMPT, n: 2, maxTokens: 5 });
+});
