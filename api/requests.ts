@@ -10,6 +10,7 @@ import type { Conversation, PreparedTurn } from "./conversation.ts";
 import { ApiError } from "./errors.ts";
 import type { ExtraFields } from "./extra_fields.ts";
 import { type AliasBody, answerTokens, penaltiesOf } from "./schemas/aliases.ts";
+import { beamSearchOf } from "./schemas/beams.ts";
 import type { ChatBody, Message } from "./schemas/chat.ts";
 import type { CompletionBody, Prompt } from "./schemas/completions.ts";
 import { biasesOf } from "./schemas/logit_bias.ts";
@@ -29,6 +30,7 @@ export function completionRequests(body: CompletionBody, signal: AbortSignal): G
     maxTokens: answerTokens(body, body.max_tokens) ?? DEFAULT_COMPLETION_TOKENS,
     logprobs: body.logprobs,
     ...ruleFieldsOf(body),
+    beamSearch: beamSearchOf(body),
     ...promptLogprobsOf(body, body.echo ? body.logprobs : null),
     ...constraintOf(body),
   });
@@ -64,6 +66,7 @@ export function chatRequest(
   return present({
     ...common,
     ...ruleFieldsOf(body),
+    beamSearch: beamSearchOf(body),
     ...promptLogprobsOf(body),
     ...prepared,
     prompt: lastTokens(prepared.prompt, body.truncate_prompt_tokens),
@@ -158,7 +161,7 @@ export function commonFields(body: Partial<SamplingBody & SamplerBody & AliasBod
 }
 
 /** What may be sampled, as the engine knows it. */
-function ruleFieldsOf(body: RuleBody) {
+export function ruleFieldsOf(body: Partial<RuleBody>) {
   return {
     minTokens: body.min_tokens,
     allowedTokenIds: body.allowed_token_ids,
@@ -186,6 +189,9 @@ function sampling(body: Partial<SamplingBody & SamplerBody & AliasBody>): Sampli
     xtcThreshold: body.xtc_threshold,
     dynatempRange: body.dynatemp_range,
     dynatempExponent: body.dynatemp_exponent,
+    mirostat: body.mirostat as SamplingParams["mirostat"] | null,
+    mirostatTau: body.mirostat_tau,
+    mirostatEta: body.mirostat_eta,
     dryMultiplier: body.dry_multiplier,
     dryBase: body.dry_base,
     dryAllowedLength: body.dry_allowed_length,

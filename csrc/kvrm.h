@@ -21,7 +21,7 @@
 extern "C" {
 #endif
 
-#define KVRM_ABI_VERSION 4u
+#define KVRM_ABI_VERSION 5u
 #define KVRM_DESCRIPTOR_MAGIC 0x4d52564bu  // "KVRM"
 #define KVRM_RESULT_MAGIC 0x5352564bu      // "KVRS"
 
@@ -260,7 +260,9 @@ typedef enum kvrm_role {
   F(f32, xtc_probability)   /* 0: off, at most 1 */                                             \
   F(f32, xtc_threshold)     /* within 0..1 */                                                   \
   F(f32, dynatemp_range)    /* 0: off */                                                        \
-  F(f32, dynatemp_exponent) /* at least 0 */
+  F(f32, dynatemp_exponent) /* at least 0 */                                                    \
+  F(u32, mirostat)     /* 0: off; its version, 1 or 2: see below */                             \
+  F(f32, mirostat_mu)  /* bits, finite; 0 without mirostat */
 
 // The draw of a slot with a temperature, among what penalties, biases and the mask have left, in this order:
 //   top_n_sigma        logits of at least max - top_n_sigma * their standard deviation stay
@@ -273,6 +275,11 @@ typedef enum kvrm_role {
 //   dynatemp           the temperature becomes low + (high - low) * (entropy / log(tokens left)) ^ dynatemp_exponent,
 //                      with low = max(0, temperature - dynatemp_range) and high = temperature + dynatemp_range
 // Probabilities and entropies of typical_p, xtc and dynatemp are those at temperature 1 of what is left by then.
+// With mirostat none of these acts but the temperature. At that temperature, of what penalties, biases and mask leave:
+//   version 2          tokens of a surprise, -log2 of the probability, of at most mirostat_mu stay
+//   version 1          the k best stay, k = ((s - 1) * 2^mirostat_mu / (1 - vocab^(1 - s)))^(1 / s), rounded down;
+//                      s, the exponent of Zipf's law, is fitted to the 100 best: common/samplers.h
+// and the best one at least. The caller makes mirostat_mu of the surprises that results tell.
 // Two random numbers, of the seed and the counter, decide: one the draw, one whether XTC acts. With temperature 0
 // none of this matters: the best token is taken.
 
@@ -379,7 +386,8 @@ typedef enum kvrm_role {
   F(u32, flags)                                                                                 \
   F(i32, token)                                                                                 \
   F(f32, logprob) /* natural logarithm, of the distribution before temperature and filters */   \
-  F(u32, num_tops)
+  F(u32, num_tops)                                                                              \
+  F(f32, surprise) /* with mirostat: in bits, of the distribution that was drawn from; else 0 */
 
 #define KVRM_ROW_RESULT_FIELDS(F)                                                               \
   F(u32, flags)   /* KVRM_RESULT_SAMPLED where the row has a target */                          \

@@ -8,7 +8,7 @@
 
 /** Constants of kvrm.h that the runtime needs, by their C names. */
 export const KVRM = {
-  ABI_VERSION: 4,
+  ABI_VERSION: 5,
   DESCRIPTOR_MAGIC: 0x4d52564b,
   RESULT_MAGIC: 0x5352564b,
   MAX_IN_FLIGHT: 3,
@@ -217,6 +217,8 @@ export const SLOT = record("slot", [
   "f32 xtc_threshold",
   "f32 dynatemp_range",
   "f32 dynatemp_exponent",
+  "u32 mirostat",
+  "f32 mirostat_mu",
 ]);
 
 /** kvrm_segment, in words. */
@@ -261,7 +263,13 @@ export const RESULT_HEADER = record("result_header", [
 ]);
 
 /** kvrm_slot_result, in words. */
-export const SLOT_RESULT = record("slot_result", ["u32 flags", "i32 token", "f32 logprob", "u32 num_tops"]);
+export const SLOT_RESULT = record("slot_result", [
+  "u32 flags",
+  "i32 token",
+  "f32 logprob",
+  "u32 num_tops",
+  "f32 surprise",
+]);
 
 /** kvrm_row_result, in words. */
 export const ROW_RESULT = record("row_result", ["u32 flags", "f32 logprob", "u32 num_tops", "u32 reserved0"]);

@@ -14,6 +14,8 @@ export interface AdjustmentOptions {
   presencePenalty: number;
   frequencyPenalty: number;
   repetitionPenalty: number;
+  /** Tokens of prompt and answer, the last ones, that the penalties look at; 0: as docs/descriptor.md has it, at all. */
+  penaltyLastN: number;
   biasTokens: Int32Array;
   biasValues: Float32Array;
   dry: DryOptions | null;
@@ -24,12 +26,17 @@ export const UNADJUSTED = {
   presencePenalty: 0,
   frequencyPenalty: 0,
   repetitionPenalty: 1,
+  penaltyLastN: 0,
   biasTokens: new Int32Array(0),
   biasValues: new Float32Array(0),
   rules: null,
   dry: null,
   samplers: null,
+  mirostat: null,
 } as const;
+
+/** Tokens at most that penalties look back on where they do not look at all: each is an edit of each step. */
+export const MOST_WINDOW = 1024;
 
 /** Values of a CLEAR: what the slot forgets. */
 const EVERYTHING = 0;
@@ -38,7 +45,7 @@ const BIASES = 1;
 /**
  * The edits of one sequence. When it enters a slot: CLEAR, its prompt's tokens, the tokens of the answer that it has
  * by then, and its biases; from then on the engine counts what it samples. With DRY the biases change from token to
- * token, and are sent anew where they do.
+ * token, and are sent anew where they do; penalties of the last tokens alone have everything sent anew.
  */
 export class Adjustment {
   /** The prompt's different tokens, where a penalty looks at them. */
@@ -53,7 +60,9 @@ export class Adjustment {
   /** Whether a penalty looks at the answer. */
   readonly #counts: boolean;
   readonly #dry: DryPenalty | null;
-  /** Tokens that the sequence had when DRY looked at it last; -1: not in this slot. */
+  /** Tokens that penalties look at, prompt and answer alike; 0: the prompt's and the answer's, each in its way. */
+  readonly #window: number;
+  /** Tokens that the sequence had when DRY, or the window, looked at it last; -1: not in this slot. */
   #lookedAt = -1;
   /** Whether the slot's biases are others than the request's own. */
   #penalised = false;
@@ -62,6 +71,8 @@ export class Adjustment {
   #clearValue = EVERYTHING;
   #promptCount = 0;
   #answerCount = 0;
+  /** The first token to count, by its place in the window's text. */
+  #answerFirst = 0;
   #biasCount = 0;
   #sent = 0;
 
@@ -78,6 +89,7 @@ export class Adjustment {
     this.#biasTokens.set(this.#ownTokens);
     this.#biasBits = new Uint32Array(this.#biasValues.buffer);
     this.#counts = penalised;
+    this.#window = penalised ? options.penaltyLastN : 0;
   }
 
   /** Null when the options change no logit, or nothing is sampled. */
@@ -91,7 +103,7 @@ export class Adjustment {
 
   /** Whether the edits depend on the token before, so that the sequence cannot run a step ahead. */
   get waits(): boolean {
-    return this.#dry !== null;
+    return this.#dry !== null || this.#window > 0;
   }
 
   /** The sequence has entered a slot with so many tokens of its answer: everything is to be sent. */
@@ -112,26 +124,36 @@ export class Adjustment {
    * All tokens have to be known where {@link waits}; nothing happens elsewhere.
    */
   prepare(known: Int32Array, length: number): void {
-    const dry = this.#dry;
-    if (dry === null || this.#lookedAt === length) return;
+    if (!this.waits || this.#lookedAt === length) return;
     const entered = this.#lookedAt < 0;
     this.#lookedAt = length;
-    dry.find(known, length);
-    if (!entered) {
-      if (dry.count === 0 && !this.#penalised) return;
-      this.#clears = 1;
-      this.#clearValue = BIASES;
-      this.#promptCount = this.#answerCount = this.#sent = 0;
+    const dry = this.#dry;
+    dry?.find(known, length);
+    const penalised = dry !== null && dry.count > 0;
+    if (this.#window > 0) {
+      this.#restart(EVERYTHING);
+      this.#answerCount = Math.min(this.#window, length);
+      this.#answerFirst = length - this.#answerCount;
+    } else if (!entered) {
+      if (!penalised && !this.#penalised) return;
+      this.#restart(BIASES);
     }
-    this.#penalised = dry.count > 0;
-    this.#addPenalties(dry);
+    this.#penalised = penalised;
+    this.#biasValues.set(this.#ownValues);
+    this.#biasCount = this.#ownTokens.length;
+    if (dry !== null) this.#addPenalties(dry);
   }
 
-  /** The request's own biases, and the penalties: for as many tokens as a slot can have biases of. */
+  /** Begins a list anew: with nothing but what the slot is to forget. */
+  #restart(clearValue: number): void {
+    this.#clears = 1;
+    this.#clearValue = clearValue;
+    this.#promptCount = this.#answerCount = this.#sent = 0;
+  }
+
+  /** To the request's own biases, the penalties: for as many tokens as a slot can have biases of. */
   #addPenalties({ tokens, penalties, count }: DryPenalty): void {
     const own = this.#ownTokens.length;
-    this.#biasValues.set(this.#ownValues);
-    this.#biasCount = own;
     for (let i = 0; i < count; i++) {
       let at = 0;
       while (at < own && this.#ownTokens[at] !== tokens[i]) at++;
@@ -154,8 +176,9 @@ export class Adjustment {
     this.#sent += count;
   }
 
-  /** Writes the next `count` edits of `slot` from word `at` on. `answer`: the tokens generated so far. */
-  write(u32: Uint32Array, at: number, slot: number, count: number, answer: Int32Array, first: number): void {
+  /** Writes the next `count` edits of `slot` from word `at` on. `known`: all tokens, the answer's from `first` on. */
+  write(u32: Uint32Array, at: number, slot: number, count: number, known: Int32Array, first: number): void {
+    const from = this.#window > 0 ? this.#answerFirst : first;
     const prompt = this.#clears;
     const counts = prompt + this.#promptCount;
     const biases = counts + this.#answerCount;
@@ -169,7 +192,7 @@ export class Adjustment {
         value = this.#biasBits[i - biases]!;
       } else if (i >= counts) {
         kind = KVRM.EDIT_COUNT;
-        token = answer[first + i - counts]!;
+        token = known[from + i - counts]!;
         value = 1;
       } else if (i >= prompt) {
         kind = KVRM.EDIT_PROMPT;

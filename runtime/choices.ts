@@ -4,7 +4,7 @@
  * @module
  */
 import { InvalidRequestError } from "./errors.ts";
-import { type Choice, finishReasonOf } from "./generation.ts";
+import { finishReasonOf, type TokenTaker } from "./generation.ts";
 import { Finish } from "./loop.ts";
 import type { ModelTokenizer } from "./model/tokenizer.ts";
 import { Event, takeTime } from "./protocol.ts";
@@ -17,11 +17,13 @@ const PACE_WEIGHT = 0.1;
 
 /** Choices by id, from their submission until they end or are cancelled. */
 export class Choices {
-  readonly #byId = new Map<number, Choice>();
+  readonly #byId = new Map<number, TokenTaker>();
   readonly #events: Ring;
   readonly #tokenizer: ModelTokenizer;
   readonly #requests: RequestMetrics;
-  readonly #onStopped: (choice: Choice) => void;
+  readonly #onStopped: (choice: TokenTaker) => void;
+  /** Of those in `#byId`, those that count. */
+  #places = 0;
   /** Milliseconds between two ends of choices, of late; 0 before the second. */
   #pace = 0;
   #lastEnd = 0;
@@ -33,7 +35,7 @@ export class Choices {
     events: Ring,
     tokenizer: ModelTokenizer,
     requests: RequestMetrics,
-    onStopped: (choice: Choice) => void,
+    onStopped: (choice: TokenTaker) => void,
   ) {
     this.#events = events;
     this.#tokenizer = tokenizer;
@@ -41,24 +43,27 @@ export class Choices {
     this.#onStopped = onStopped;
   }
 
+  /** Places of the queue that are taken. */
   get size(): number {
-    return this.#byId.size;
+    return this.#places;
   }
 
-  get(id: number): Choice | undefined {
+  get(id: number): TokenTaker | undefined {
     return this.#byId.get(id);
   }
 
-  add(choice: Choice): void {
+  add(choice: TokenTaker): void {
     this.#byId.set(choice.id, choice);
+    if (choice.counts) this.#places++;
   }
 
-  all(): Choice[] {
+  all(): TokenTaker[] {
     return [...this.#byId.values()];
   }
 
   clear(): void {
     this.#byId.clear();
+    this.#places = 0;
   }
 
   /** Seconds until `places` of the queue are free, by the pace at which choices ended of late. */
@@ -69,14 +74,22 @@ export class Choices {
   }
 
   /** A choice has left the queue. */
-  forget(choice: Choice): void {
-    if (!this.#byId.delete(choice.id)) return;
+  forget(choice: TokenTaker): void {
+    if (!this.#byId.delete(choice.id) || !choice.counts) return;
+    this.#places--;
     const time = performance.now();
     if (this.#lastEnd > 0) {
       const since = time - this.#lastEnd;
       this.#pace = this.#pace === 0 ? since : (1 - PACE_WEIGHT) * this.#pace + PACE_WEIGHT * since;
     }
     this.#lastEnd = time;
+  }
+
+  /** A choice has its answer from elsewhere than the ring. */
+  answered(choice: TokenTaker): void {
+    this.forget(choice);
+    const reason = choice.generation.timing.finishReasons.at(-1);
+    if (reason !== undefined) this.#requests.finished[reason]++;
   }
 
   /** Takes the next event off the ring, where there must be one. */
@@ -127,14 +140,14 @@ export class Choices {
           break;
         }
         this.forget(choice);
-        this.#requests.finished[finishReasonOf(finish)]++;
+        if (choice.counts) this.#requests.finished[finishReasonOf(finish)]++;
         choice.end(finish);
         break;
       }
     }
   }
 
-  #timeToken(choice: Choice): void {
+  #timeToken(choice: TokenTaker): void {
     const time = this.#eventTime;
     const { timing } = choice.generation;
     if (timing.firstToken === 0) timing.firstToken = time;
@@ -149,7 +162,7 @@ export class Choices {
    */
   #takeLogprob(
     token: number,
-    choice: Choice | undefined,
+    choice: TokenTaker | undefined,
     ranked: number | null = null,
   ): TokenLogprob | undefined {
     const ring = this.#events;

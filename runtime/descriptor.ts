@@ -242,6 +242,7 @@ export class Descriptor {
     this.#f32[at + SLOT.top_p] = sequence.topP;
     this.#f32[at + SLOT.min_p] = sequence.minP;
     if (sequence.samplers !== null) writeSamplers(this.#f32, at, sequence.samplers);
+    sequence.mirostat?.write(u32, this.#f32, at);
     u32[at + SLOT.seed_lo] = sequence.seedLo;
     u32[at + SLOT.seed_hi] = sequence.seedHi;
     u32[at + SLOT.counter] = sequence.nextSample;

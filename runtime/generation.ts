@@ -33,8 +33,25 @@ export interface ChoiceOptions {
   minTokens?: number;
 }
 
+/** What hears of the tokens of one of the worker's sequences. */
+export interface TokenTaker {
+  readonly id: number;
+  readonly index: number;
+  readonly generation: EngineGeneration;
+  /** Whether it is a choice, with a place in the queue and in what is counted. */
+  readonly counts: boolean;
+  readonly finished: boolean;
+  /** When its last token came; 0 before the first. */
+  lastToken: number;
+  /** Takes a token; returns true when a stop string has just ended it. */
+  token(token: number, finish: number, logprob: TokenLogprob | undefined): boolean;
+  /** It ends without a token. */
+  end(finish: number): void;
+}
+
 /** One choice of a generation. */
-export class Choice {
+export class Choice implements TokenTaker {
+  readonly counts = true;
   readonly id: number;
   readonly index: number;
   readonly generation: EngineGeneration;

@@ -297,6 +297,7 @@ export class EngineLoop {
     const at = this.#slotsAt + slot * SLOT_RESULT.words;
     const token = this.#tops.u32[at + SLOT_RESULT.token]! | 0;
     sequence.tokens[sequence.length++] = token;
+    sequence.mirostat?.drawn(this.#tops.f32[at + SLOT_RESULT.surprise]!);
     this.stats.generatedTokens++;
     if (sequence.grammar > 0) this.#tell(sequence);
     const finish = sequence.stopsAt(token)

@@ -6,11 +6,13 @@
  */
 import { dryWords, putDry, takeDry } from "./dry.ts";
 import type { LoopSink, Tops } from "./loop.ts";
+import { MIROSTAT_WORDS, putMirostat, takeMirostat } from "./mirostat.ts";
 import type { Ring } from "./ring.ts";
 import type { RuleOptions } from "./rules.ts";
 import { putSamplers, SAMPLER_WORDS, takeSamplers } from "./samplers.ts";
 import { Sequence, type SequenceOptions } from "./sequence.ts";
 import { now } from "./telemetry/request_metrics.ts";
+import type { EngineStats } from "./types.ts";
 
 /** Tags of records to the worker. */
 export const Command = { SUBMIT: 1, CANCEL: 2 } as const;
@@ -36,13 +38,37 @@ export const Stat = {
   COUNT: 16,
 } as const;
 
+/** The shared statistics as the engine's callers see them. */
+export function readStats(
+  stats: Float64Array,
+  { slots, blocks, heartbeatAgeMs }: { slots: number; blocks: number; heartbeatAgeMs: number },
+): EngineStats {
+  return {
+    running: stats[Stat.RUNNING]!,
+    waiting: stats[Stat.WAITING]!,
+    slots,
+    blocks: {
+      total: blocks,
+      active: stats[Stat.BLOCKS_ACTIVE]!,
+      cached: stats[Stat.BLOCKS_CACHED]!,
+      free: stats[Stat.BLOCKS_FREE]!,
+    },
+    steps: stats[Stat.STEPS]!,
+    generatedTokens: stats[Stat.GENERATED]!,
+    promptTokens: stats[Stat.PROMPT]!,
+    cachedTokens: stats[Stat.CACHED]!,
+    preemptions: stats[Stat.PREEMPTIONS]!,
+    heartbeatAgeMs,
+  };
+}
+
 /** A request's choice, as the server's isolate describes it. */
 export interface Submission extends Omit<SequenceOptions, "parent"> {
   /** Id of the request's first choice, or -1. */
   parent: number;
 }
 
-const SUBMIT_WORDS = 23 + SAMPLER_WORDS;
+const SUBMIT_WORDS = 24 + SAMPLER_WORDS + MIROSTAT_WORDS;
 /** Before the arrays of rules: vocabulary, tokens at least, and the arrays' lengths. */
 const RULE_WORDS = 6;
 
@@ -74,6 +100,7 @@ export function putSubmit(ring: Ring, submission: Submission): void {
   ring.putFloat(submission.presencePenalty);
   ring.putFloat(submission.frequencyPenalty);
   ring.putFloat(submission.repetitionPenalty);
+  ring.put(submission.penaltyLastN);
   ring.put(submission.seedLo);
   ring.put(submission.seedHi);
   ring.put(submission.logprobs);
@@ -84,6 +111,7 @@ export function putSubmit(ring: Ring, submission: Submission): void {
   ring.put(submission.rules === null ? 0 : 1);
   ring.put(submission.samplers === null ? 0 : 1);
   if (submission.samplers !== null) putSamplers(ring, submission.samplers);
+  putMirostat(ring, submission.mirostat);
   ring.put(submission.dry === null ? 0 : 1);
   if (submission.dry !== null) putDry(ring, submission.dry);
   for (const token of submission.stopTokens) ring.put(token);
@@ -128,6 +156,7 @@ export function takeSubmit(ring: Ring, parentOf: (id: number) => Sequence | null
   const presencePenalty = ring.takeFloat();
   const frequencyPenalty = ring.takeFloat();
   const repetitionPenalty = ring.takeFloat();
+  const penaltyLastN = ring.take();
   const seedLo = ring.take();
   const seedHi = ring.take();
   const logprobs = ring.take();
@@ -137,6 +166,7 @@ export function takeSubmit(ring: Ring, parentOf: (id: number) => Sequence | null
   const grammar = ring.take();
   const ruled = ring.take() === 1;
   const samplers = ring.take() === 1 ? takeSamplers(ring) : null;
+  const mirostat = takeMirostat(ring);
   const dry = ring.take() === 1 ? takeDry(ring) : null;
   const stopTokens = new Int32Array(stopCount);
   for (let i = 0; i < stopCount; i++) stopTokens[i] = ring.take();
@@ -156,10 +186,12 @@ export function takeSubmit(ring: Ring, parentOf: (id: number) => Sequence | null
     topP,
     minP,
     samplers,
+    mirostat,
     dry,
     presencePenalty,
     frequencyPenalty,
     repetitionPenalty,
+    penaltyLastN,
     biasTokens,
     biasValues,
     seedLo,

@@ -4,9 +4,11 @@
  * @module
  */
 import { KVRM } from "../ffi/mod.ts";
+import { MOST_WINDOW } from "./adjustment.ts";
 import { integer, number } from "./checks.ts";
 import { checkDry, type DryLimits } from "./dry_check.ts";
 import { InvalidRequestError } from "./errors.ts";
+import { checkMirostat } from "./mirostat.ts";
 import type { Submission } from "./protocol.ts";
 import { checkRules, type RuleLimits } from "./rule_check.ts";
 import { checkSamplers } from "./samplers.ts";
@@ -27,6 +29,18 @@ export interface CheckedRequest {
 
 const MAX_CHOICES = 128;
 
+/** What a request with mirostat has of what else would change its distribution. */
+const ALONE = {
+  topK: 0,
+  topP: 1,
+  minP: 0,
+  samplers: null,
+  dry: null,
+  presencePenalty: 0,
+  frequencyPenalty: 0,
+  repetitionPenalty: 1,
+} as const;
+
 /**
  * Checks `request`, whose prompt is encoded as `prompt`.
  *
@@ -45,6 +59,7 @@ export function checkRequest(
   const seed = sampling.seed === undefined
     ? randomSeed()
     : integer("seed", sampling.seed, 0, Number.MAX_SAFE_INTEGER);
+  const mirostat = checkMirostat(sampling);
   const base = {
     prompt: Int32Array.from(prompt),
     maxTokens,
@@ -60,6 +75,8 @@ export function checkRequest(
       number("repetition_penalty", sampling.repetitionPenalty ?? 1, Number.MIN_VALUE, 10),
     ),
     samplers: checkSamplers(sampling),
+    penaltyLastN: integer("repeat_last_n", sampling.penaltyLastN ?? 0, 0, MOST_WINDOW),
+    mirostat,
     dry: checkDry(sampling, limits),
     ...checkBias(sampling.logitBias ?? [], limits),
     logprobs: optionalCount("logprobs", request.logprobs),
@@ -69,9 +86,11 @@ export function checkRequest(
     grammar: 0,
     rules: checkRules(request, maxTokens, limits),
   };
+  // As in llama.cpp: beside mirostat only the temperature, biases and what rules tokens out act.
+  const alone = mirostat !== null && base.temperature > 0;
   return {
     n,
-    base,
+    base: alone ? { ...base, ...ALONE } : { ...base, mirostat: null },
     seed: (choice) => {
       const value = (seed + choice) % 2 ** 53;
       return { seedLo: value % 2 ** 32, seedHi: Math.floor(value / 2 ** 32) };

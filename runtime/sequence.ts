@@ -6,6 +6,7 @@
 import { Adjustment, UNADJUSTED } from "./adjustment.ts";
 import type { DryOptions } from "./dry.ts";
 import type { BlockMap } from "./kv/mod.ts";
+import { Mirostat, type MirostatOptions } from "./mirostat.ts";
 import { type RuleOptions, TokenRules } from "./rules.ts";
 import type { SamplerOptions } from "./samplers.ts";
 
@@ -27,12 +28,16 @@ export interface SequenceOptions {
   dry: DryOptions | null;
   /** llama.cpp's samplers; null: none. */
   samplers: SamplerOptions | null;
+  /** Null: none. With it, of what shapes the distribution only the temperature acts. */
+  mirostat: MirostatOptions | null;
   /** 0: off */
   presencePenalty: number;
   /** 0: off */
   frequencyPenalty: number;
   /** 1: off */
   repetitionPenalty: number;
+  /** Tokens that these look at, the last ones of prompt and answer; 0: all of them, in their own ways. */
+  penaltyLastN: number;
   /** Different token ids, and what is added to their logits. [biases] */
   biasTokens: Int32Array;
   biasValues: Float32Array;
@@ -86,6 +91,7 @@ export class Sequence {
   readonly topP: number;
   readonly minP: number;
   readonly samplers: SamplerOptions | null;
+  readonly mirostat: Mirostat | null;
   readonly presencePenalty: number;
   readonly frequencyPenalty: number;
   readonly repetitionPenalty: number;
@@ -134,6 +140,7 @@ export class Sequence {
     this.topP = options.topP;
     this.minP = options.minP;
     this.samplers = options.samplers;
+    this.mirostat = options.mirostat === null ? null : new Mirostat(options.mirostat);
     this.presencePenalty = options.presencePenalty;
     this.frequencyPenalty = options.frequencyPenalty;
     this.repetitionPenalty = options.repetitionPenalty;
@@ -166,7 +173,7 @@ export class Sequence {
 
   /** Whether what it may sample depends on the token before, so that it cannot run a step ahead. */
   get waits(): boolean {
-    return (this.rules?.waits ?? false) || (this.adjustment?.waits ?? false);
+    return this.mirostat !== null || (this.rules?.waits ?? false) || (this.adjustment?.waits ?? false);
   }
 
   /** Whether `token` ends the sequence. */

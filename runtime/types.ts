@@ -48,6 +48,15 @@ export interface SamplingParams {
   dynatempRange?: number;
   /** Power of the entropy's share of the greatest possible, in [0, 100]. Default 1. */
   dynatempExponent?: number;
+  /**
+   * Mirostat's version, which keeps the tokens' surprise near `mirostatTau`; 0 is off. With it, of all that changes the
+   * distribution, only temperature and biases act.
+   */
+  mirostat?: 0 | 1 | 2;
+  /** In bits, in [0, 100]. Default 5. */
+  mirostatTau?: number;
+  /** How much of its error each token corrects, in [0, 10]. Default 0.1. */
+  mirostatEta?: number;
   /** Subtracted from the logit of every token that the answer has, in [-2, 2]; 0 is off. */
   presencePenalty?: number;
   /** Subtracted from a token's logit once for each time that the answer has it, in [-2, 2]; 0 is off. */
@@ -57,6 +66,11 @@ export interface SamplingParams {
    * (0, 10]; 1 is off.
    */
   repetitionPenalty?: number;
+  /**
+   * The three penalties look at so many tokens alone, the last ones of prompt and answer, which count alike; up to
+   * 1,024. Default 0: at all, as each of them says.
+   */
+  penaltyLastN?: number;
   /**
    * Pairs of a token id, or of a text whose tokens are meant, and what is added to the logit, in [-100, 100], or
    * -Infinity for never; at most 1,024 tokens. Several of one token add up.
@@ -165,6 +179,12 @@ export interface GenerateRequest {
   constraintParam?: string;
   /** Choices for the prompt, 1 to 128. Default 1. Choice i samples with seed + i. */
   n?: number;
+  /**
+   * Search for the `n` most probable answers, with as many beams, at most 10, instead of sampling; best first. They
+   * come whole, when all are found. A beam's score is the sum of its log probabilities, by the number of tokens of
+   * prompt and answer to the power of `lengthPenalty`, -10 to 10, default 1. Default: sample.
+   */
+  beamSearch?: { lengthPenalty?: number };
   /** Report each token's log probability and this many alternatives, 0 to 20. Default: none at all. */
   logprobs?: number;
   /** The same for the tokens of the prompt. */

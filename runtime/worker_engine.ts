@@ -6,10 +6,12 @@
  */
 import { setImmediate } from "node:timers";
 import type { ChosenLibrary } from "../ffi/mod.ts";
+import { checkQueue } from "./admission.ts";
+import { BeamSearch, checkBeams } from "./beam_search.ts";
 import { Choices } from "./choices.ts";
 import { BreakerIndex, MOST_DRY_WORDS } from "./dry_check.ts";
 import { EngineError, InvalidRequestError } from "./errors.ts";
-import { type Choice, EngineGeneration } from "./generation.ts";
+import { EngineGeneration, type TokenTaker } from "./generation.ts";
 import { allocateBoard } from "./grammar/board.ts";
 import { grammarOf } from "./grammar/constraint.ts";
 import { GrammarService } from "./grammar/service.ts";
@@ -17,7 +19,7 @@ import { loadVocabulary } from "./grammar/vocabulary.ts";
 import { LiveMemory, LiveView } from "./live.ts";
 import type { LoadedModel } from "./model/folder.ts";
 import type { EngineOptions, EngineSizes } from "./options.ts";
-import { Command, Control, putSubmit, Stat, type Submission, submitWords } from "./protocol.ts";
+import { Command, Control, putSubmit, readStats, Stat, type Submission, submitWords } from "./protocol.ts";
 import { checkRequest } from "./request.ts";
 import { Ring } from "./ring.ts";
 import { MOST_RULE_WORDS } from "./rule_check.ts";
@@ -75,6 +77,7 @@ export class WorkerEngine implements Engine {
   readonly #breakers: BreakerIndex;
   /** Grammars that requests in flight use. */
   readonly #held = new Map<EngineGeneration, number>();
+  readonly #searches = new Map<EngineGeneration, BeamSearch>();
   readonly #stopped: Promise<void>;
   #onStopped: () => void = () => {};
   #onFailed: (error: Error) => void = () => {};
@@ -219,24 +222,15 @@ export class WorkerEngine implements Engine {
       encode: (text) => this.encode(text, { addSpecialTokens: false }),
       breakers: (texts) => this.#breakers.of(texts),
     });
-    if (plan.n > this.#maxQueue) {
-      throw new InvalidRequestError(
-        `n is ${plan.n}; this server's queue holds at most ${this.#maxQueue}`,
-        "n",
-      );
-    }
-    if (this.#choices.size + plan.n > this.#maxQueue) {
-      throw new EngineError(
-        `the queue holds ${this.#choices.size} of at most ${this.#maxQueue} requests and was asked for ` +
-          `${plan.n} more; try again later`,
-        "overloaded",
-        { retryAfter: this.#choices.retryAfter(this.#choices.size + plan.n - this.#maxQueue) },
-      );
-    }
+    const lengthPenalty = request.beamSearch === undefined
+      ? null
+      : checkBeams(request, plan.base.maxTokens, this.model.vocabSize);
+    checkQueue(plan.n, this.#choices, this.#maxQueue);
     const generation = new EngineGeneration(prompt, {
       promptLogprobs: plan.base.promptLogprobs > 0,
       rankedTops: request.promptRanks ? request.promptLogprobs ?? null : null,
-      maxBacklog: this.#maxBacklog,
+      // A search answers all at once, which says nothing of who reads it.
+      maxBacklog: lengthPenalty === null ? this.#maxBacklog : Infinity,
       onCancel: (cancelled, reason) => this.#cancel(cancelled, reason),
       onEnd: (ended) => this.#ended(ended),
     });
@@ -266,7 +260,8 @@ export class WorkerEngine implements Engine {
     if (signal?.aborted) generation.cancel();
     else {
       signal?.addEventListener("abort", () => generation.cancel(), { once: true });
-      if (grammar === null) this.#submit(submissions);
+      if (lengthPenalty !== null) this.#search(generation, submissions[0]!, lengthPenalty);
+      else if (grammar === null) this.#submit(submissions);
       else {
         generation.accepted = this.#submitConstrained(
           generation,
@@ -279,6 +274,21 @@ export class WorkerEngine implements Engine {
       }
     }
     return generation;
+  }
+
+  /** Starts a search; the generation's choices hold its places in the queue. */
+  #search(generation: EngineGeneration, base: Submission, lengthPenalty: number): void {
+    const search = new BeamSearch(generation, base, lengthPenalty, {
+      newId: () => this.#nextId++,
+      run: (steps, submissions) => {
+        for (const step of steps) this.#choices.add(step);
+        this.#submit(submissions);
+      },
+      drop: (step) => this.#cancelChoice(step),
+      answered: (choice) => this.#choices.answered(choice),
+    });
+    this.#searches.set(generation, search);
+    search.step();
   }
 
   /** The grammar of a request's constraint; null without one. */
@@ -335,6 +345,8 @@ export class WorkerEngine implements Engine {
 
   #ended(generation: EngineGeneration): void {
     this.telemetry.requests.ended(generation.timing, generation.usage);
+    this.#searches.get(generation)?.stop();
+    this.#searches.delete(generation);
     const grammar = this.#held.get(generation);
     if (grammar === undefined) return;
     this.#held.delete(generation);
@@ -371,7 +383,7 @@ export class WorkerEngine implements Engine {
     }
   }
 
-  #cancelChoice(choice: Choice): void {
+  #cancelChoice(choice: TokenTaker): void {
     this.#choices.forget(choice);
     this.#submitting = this.#submitting.then(async () => {
       while (!this.#commands.hasRoom(2)) await new Promise((resolve) => setTimeout(resolve, 1));
@@ -419,7 +431,7 @@ export class WorkerEngine implements Engine {
     this.#failure = error;
     const choices = this.#choices.all();
     this.#choices.clear();
-    this.telemetry.requests.finished.error += choices.length;
+    this.telemetry.requests.finished.error += choices.filter(({ counts }) => counts).length;
     for (const choice of choices) choice.generation.fail(error);
     this.#worker.terminate();
     this.#grammars?.close();
@@ -456,24 +468,8 @@ export class WorkerEngine implements Engine {
   }
 
   stats(): EngineStats {
-    const stats = this.#stats;
-    return {
-      running: stats[Stat.RUNNING]!,
-      waiting: stats[Stat.WAITING]!,
-      slots: this.slots,
-      blocks: {
-        total: this.#sizes.native.numBlocks,
-        active: stats[Stat.BLOCKS_ACTIVE]!,
-        cached: stats[Stat.BLOCKS_CACHED]!,
-        free: stats[Stat.BLOCKS_FREE]!,
-      },
-      steps: stats[Stat.STEPS]!,
-      generatedTokens: stats[Stat.GENERATED]!,
-      promptTokens: stats[Stat.PROMPT]!,
-      cachedTokens: stats[Stat.CACHED]!,
-      preemptions: stats[Stat.PREEMPTIONS]!,
-      heartbeatAgeMs: this.#heartbeatAge(),
-    };
+    const blocks = this.#sizes.native.numBlocks;
+    return readStats(this.#stats, { slots: this.slots, blocks, heartbeatAgeMs: this.#heartbeatAge() });
   }
 
   async close(): Promise<void> {

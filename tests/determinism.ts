@@ -8,6 +8,7 @@ import { assert, assertEquals } from "@std/assert";
 import fc from "fast-check";
 import type { DryOptions } from "../runtime/dry.ts";
 import { reservesSlots } from "../runtime/kv/mod.ts";
+import type { MirostatOptions } from "../runtime/mirostat.ts";
 import type { ModelTables } from "../runtime/model/folder.ts";
 import type { EngineOptions } from "../runtime/options.ts";
 import { clear, everyToken, type RuleOptions } from "../runtime/rules.ts";
@@ -199,6 +200,12 @@ function samplersOf({ seedHi = 0 }: Partial<SequenceOptions>): SamplerOptions | 
   };
 }
 
+/** Mirostat for a few requests; made of the seed, as the rules. */
+function mirostatOf({ seedHi = 0 }: Partial<SequenceOptions>): MirostatOptions | null {
+  if (seedHi % 7 !== 3) return null;
+  return { version: seedHi % 2 === 0 ? 1 : 2, tau: 1 + seedHi % 4, eta: 0.25 };
+}
+
 /** DRY for a few requests; made of the seed, as the rules. */
 function dryOf({ seedHi = 0 }: Partial<SequenceOptions>, vocab: number): DryOptions | null {
   if (seedHi % 5 !== 0) return null;
@@ -257,6 +264,8 @@ export function checkDeterminism(model: Subject): void {
           ...sampling,
           rules: rulesOf(sampling, vocab),
           samplers: samplersOf(sampling),
+          mirostat: mirostatOf(sampling),
+          penaltyLastN: [0, 0, 0, 9, 70][(sampling.seedHi ?? 0) % 5]!,
           dry: dryOf(sampling, vocab),
         }));
         const wanted = many.map((one, i) => alone.run(one.prompt, limit(one.maxTokens), options[i]));

@@ -6,7 +6,7 @@
 
 import type { ChatMessage, GenerateRequest } from "../../runtime/types.ts";
 import type { Conversation, PreparedTurn, ToolChoice } from "../conversation.ts";
-import { commonFields, present } from "../requests.ts";
+import { commonFields, present, ruleFieldsOf } from "../requests.ts";
 import type { FunctionTool } from "../tools/formats.ts";
 import type { Block, CountBody, Message, MessageBody } from "./schema.ts";
 
@@ -78,10 +78,10 @@ export function messageRequest(
   { request: prepared }: PreparedTurn,
   signal: AbortSignal,
 ): GenerateRequest {
-  const { temperature, top_p, top_k, seed } = body;
   const stop = [...body.stop_sequences ?? [], ...prepared.stop ?? []];
   return present({
-    ...commonFields({ temperature, top_p, top_k, seed }, signal),
+    ...commonFields(body, signal),
+    ...ruleFieldsOf(body),
     ...prepared,
     stop: stop.length > 0 ? stop : undefined,
     maxTokens: body.max_tokens,

@@ -6,8 +6,11 @@
 
 import { z } from "zod";
 import { InvalidRequestError } from "../../runtime/errors.ts";
-import { flag, integer, list, number } from "../schemas/fields.ts";
-import { tokenCount } from "../schemas/sampling.ts";
+import { checkAliases, penaltyAliases } from "../schemas/aliases.ts";
+import { flag, list, neutral } from "../schemas/fields.ts";
+import { tokenRules } from "../schemas/rules.ts";
+import { samplerFields } from "../schemas/samplers.ts";
+import { samplingFields, tokenCount } from "../schemas/sampling.ts";
 import { functionName, MAX_TOOLS } from "../schemas/tools.ts";
 
 const textBlock = z.looseObject({ type: z.literal("text"), text: z.string("a text") });
@@ -91,6 +94,10 @@ export type CountBody = z.output<typeof countBody>;
 
 const stopWanted = "an array of at most 16 texts, none of them empty";
 
+/** Fields of completions, which Anthropic's API does not have; some of them it has otherwise. */
+const { temperature, top_p, seed, min_p, stop_token_ids, ignore_eos, priority } = samplingFields;
+const { presence_penalty, frequency_penalty, repetition_penalty, logit_bias } = samplingFields;
+
 /** The body of `POST /v1/messages`. */
 export const messageBody = z.object({
   ...conversationFields,
@@ -100,15 +107,33 @@ export const messageBody = z.object({
   ),
   stop_sequences: list(z.string(stopWanted).min(1, stopWanted), { max: 16, wanted: stopWanted }).nullish(),
   stream: flag(),
-  temperature: number(0, 100, "a number from 0 to 100"),
-  top_p: number(0, 1, "a number from 0 to 1"),
+  temperature,
+  top_p,
   top_k: tokenCount(0),
-  seed: integer(0, Number.MAX_SAFE_INTEGER, `an integer from 0 to ${Number.MAX_SAFE_INTEGER}`),
+  seed,
+  min_p,
+  stop_token_ids,
+  ignore_eos,
+  priority,
+  presence_penalty,
+  frequency_penalty,
+  repetition_penalty,
+  logit_bias,
+  ...samplerFields,
+  ...penaltyAliases,
+  ...tokenRules,
+  use_beam_search: neutral(false),
   metadata: z.looseObject({ user_id: z.string("a text").nullish() }, "an object").nullish(),
 }, "a JSON object");
 
 /** A checked body of `POST /v1/messages`. */
 export type MessageBody = z.output<typeof messageBody>;
+
+/** Refuses fields that contradict each other. */
+export function checkMessage(body: MessageBody): void {
+  checkMessages(body);
+  checkAliases(body);
+}
 
 /** Refuses a choice of a tool that is not there. */
 export function checkMessages({ tools, tool_choice: choice }: CountBody): void {

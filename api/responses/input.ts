@@ -7,7 +7,7 @@
 import { InvalidRequestError } from "../../runtime/errors.ts";
 import type { ChatMessage, Constraint, GenerateRequest } from "../../runtime/types.ts";
 import type { Conversation, PreparedTurn } from "../conversation.ts";
-import { commonFields, present } from "../requests.ts";
+import { commonFields, present, ruleFieldsOf } from "../requests.ts";
 import { type AskedConstraint, constraintOf } from "../schemas/structured.ts";
 import { toolsOf } from "../schemas/tools.ts";
 import { type InputItem, type ResponseBody, wantsLogprobs } from "./schema.ts";
@@ -120,6 +120,7 @@ export function responseRequest(
   const stop = [...common.stop ?? [], ...prepared.stop ?? []];
   return present({
     ...common,
+    ...ruleFieldsOf(body),
     ...prepared,
     stop: stop.length > 0 ? stop : undefined,
     maxTokens: body.max_output_tokens,

@@ -7,6 +7,9 @@
 import { z } from "zod";
 import { InvalidRequestError } from "../../runtime/errors.ts";
 import { flag, integer, list, neutral } from "../schemas/fields.ts";
+import { checkAliases, penaltyAliases } from "../schemas/aliases.ts";
+import { tokenRules } from "../schemas/rules.ts";
+import { samplerFields } from "../schemas/samplers.ts";
 import { samplingFields, tokenCount } from "../schemas/sampling.ts";
 import { functionName, MAX_TOOLS, parametersField } from "../schemas/tools.ts";
 
@@ -89,6 +92,9 @@ const {
 /** The body of `POST /v1/responses`. */
 export const responseBody = z.object({
   ...fields,
+  ...samplerFields,
+  ...penaltyAliases,
+  ...tokenRules,
   input: z.union(
     [z.string(), list(item, { min: 1, max: 65536, wanted: "a text or an array of items" })],
     "a text or an array of items, at least one",
@@ -114,7 +120,7 @@ export const responseBody = z.object({
   store: flag(),
   previous_response_id: z.string("the id of a stored response").nullish(),
   chat_template_kwargs: z.record(z.string(), z.unknown(), "an object").nullish(),
-  min_tokens: neutral(0),
+  use_beam_search: neutral(false),
   truncation: neutral("disabled"),
   background: neutral(false),
   conversation: neutral(),
@@ -131,6 +137,7 @@ export function wantsLogprobs(body: ResponseBody): boolean {
 
 /** Refuses fields that contradict each other. */
 export function checkResponse(body: ResponseBody): void {
+  checkAliases(body);
   if (!body.top_logprobs || wantsLogprobs(body)) return;
   throw new InvalidRequestError(
     `top_logprobs is ${body.top_logprobs}; it must be absent unless include has "message.output_text.logprobs".`,

@@ -14,7 +14,7 @@ import { newIdentity } from "../identity.ts";
 import { anthropicError } from "../messages/errors.ts";
 import { messageConversation, messageRequest } from "../messages/input.ts";
 import { MessageWriter } from "../messages/output.ts";
-import { checkMessages, countBody, messageBody } from "../messages/schema.ts";
+import { checkMessage, checkMessages, countBody, messageBody } from "../messages/schema.ts";
 import { requireChatTemplate, requireModel } from "../requests.ts";
 import { validate } from "../schemas/validate.ts";
 import { namedEvent } from "../sse.ts";
@@ -30,7 +30,7 @@ export function messageRoutes(context: ApiContext): Hono<ApiEnv> {
 async function createMessage(context: ApiContext, c: Context<ApiEnv>): Promise<Response> {
   const { engine, log, maxBodyBytes, toolFormat } = context;
   const body = validate(messageBody, await readJson(c.req.raw, maxBodyBytes));
-  checkMessages(body);
+  checkMessage(body);
   requireModel(engine.model, body.model);
   requireChatTemplate(engine.model);
   const turn = prepareTurn(engine, messageConversation(body), toolFormat);

@@ -7,6 +7,7 @@
 import { z } from "zod";
 import { InvalidRequestError } from "../../runtime/errors.ts";
 import { aliasFields, checkAliases } from "./aliases.ts";
+import { beamFields, checkBeamSearch } from "./beams.ts";
 import { unsupportedChatFields, unsupportedFields } from "./extras.ts";
 import { flag, integer, list, refused } from "./fields.ts";
 import { ruleFields } from "./rules.ts";
@@ -65,6 +66,7 @@ export const chatBody = z.object({
   ...samplingFields,
   ...samplerFields,
   ...aliasFields(1),
+  ...beamFields,
   ...ruleFields,
   messages: messagesField,
   max_tokens: tokenCount(1),
@@ -100,6 +102,7 @@ export function checkChat(body: ChatBody): void {
   toolsOf(body);
   checkRendering(body);
   checkAliases(body);
+  checkBeamSearch(body);
   checkStreamOptions(body);
 }
 

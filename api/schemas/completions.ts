@@ -7,6 +7,7 @@
 import { z } from "zod";
 import { InvalidRequestError } from "../../runtime/errors.ts";
 import { aliasFields, checkAliases } from "./aliases.ts";
+import { beamFields, checkBeamSearch } from "./beams.ts";
 import { unsupportedFields } from "./extras.ts";
 import { flag, integer, refused } from "./fields.ts";
 import { ruleFields } from "./rules.ts";
@@ -71,6 +72,7 @@ export const completionBody = z.object({
   ...samplingFields,
   ...samplerFields,
   ...aliasFields(0),
+  ...beamFields,
   ...ruleFields,
   prompt,
   max_tokens: tokenCount(0),
@@ -97,5 +99,6 @@ export function checkCompletion(body: CompletionBody): void {
     );
   }
   checkAliases(body);
+  checkBeamSearch(body);
   checkStreamOptions(body);
 }

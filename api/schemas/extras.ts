@@ -9,10 +9,7 @@ import { neutral } from "./fields.ts";
 
 /** Of vLLM and llama.cpp's server, for both kinds of completion. */
 export const unsupportedFields = {
-  use_beam_search: neutral(false),
-  length_penalty: neutral(1),
   logits_processors: neutral([]),
-  mirostat: neutral(0),
 };
 
 /** Of chats alone. */

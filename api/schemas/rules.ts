@@ -29,11 +29,16 @@ function allowedIds(): z.ZodType<readonly number[] | null | undefined> {
   }).optional();
 }
 
-/** Rules of the sampler, log probabilities of the prompt, and names of tokens. */
-export const ruleFields = {
+/** Rules of the sampler. */
+export const tokenRules = {
   min_tokens: integer(0, 2 ** 31 - 1, "an integer, 0 or more"),
   allowed_token_ids: allowedIds(),
   bad_words: list(z.string(wordsWanted).min(1, wordsWanted), { max: 1024, wanted: wordsWanted }).nullish(),
+};
+
+/** These, log probabilities of the prompt, and names of tokens. */
+export const ruleFields = {
+  ...tokenRules,
   prompt_logprobs: integer(0, 20, "an integer from 0 to 20"),
   return_tokens_as_token_ids: flag(),
 };

@@ -19,6 +19,13 @@ bool CheckSamplers(const Where& at, const kvrm_slot& slot) {
          check("dynatemp_exponent", slot.dynatemp_exponent, kFinite);
 }
 
+bool CheckMirostat(const Where& at, const kvrm_slot& slot) {
+  if (!at.AtMost("mirostat", slot.mirostat, 2)) return false;
+  if (slot.mirostat == 0 && slot.mirostat_mu != 0)
+    return at.Refuse("mirostat_mu", slot.mirostat_mu, "0 without mirostat");
+  return std::isfinite(slot.mirostat_mu) || at.Refuse("mirostat_mu", slot.mirostat_mu, "a finite number");
+}
+
 }  // namespace
 
 bool HasPenalty(const kvrm_slot& slot) {
@@ -27,7 +34,7 @@ bool HasPenalty(const kvrm_slot& slot) {
 
 bool HasSamplers(const kvrm_slot& slot) {
   return !(slot.top_n_sigma == 0 && slot.typical_p == 0 && slot.xtc_probability == 0 && slot.xtc_threshold == 0 &&
-           slot.dynatemp_range == 0 && slot.dynatemp_exponent == 0);
+           slot.dynatemp_range == 0 && slot.dynatemp_exponent == 0 && slot.mirostat == 0 && slot.mirostat_mu == 0);
 }
 
 bool CheckPenalties(const Where& at, const kvrm_slot& slot) {
@@ -50,7 +57,7 @@ bool CheckSampling(const Where& at, const kvrm_slot& slot) {
   }
   if (!(slot.top_p > 0 && slot.top_p <= 1)) return at.Refuse("top_p", slot.top_p, "more than 0 and at most 1");
   if (!(slot.min_p >= 0 && slot.min_p <= 1)) return at.Refuse("min_p", slot.min_p, "within 0..1");
-  if (!CheckSamplers(at, slot)) return false;
+  if (!CheckSamplers(at, slot) || !CheckMirostat(at, slot)) return false;
   // top_k may be anything: from the vocabulary's size on it filters nothing.
   return at.AtMost("logprobs", slot.logprobs, KVRM_MAX_TOP_LOGPROBS + 1);
 }

@@ -22,11 +22,13 @@ struct Samplers {
   float xtc_threshold;
   float dynatemp_range;
   float dynatemp_exponent;
+  uint32_t mirostat = 0;  // its version
+  float mirostat_mu = 0;  // bits
 };
 
 KVRM_SHARED_FN Samplers SamplersOf(const kvrm_slot& slot) {
-  return {slot.top_n_sigma,   slot.typical_p,      slot.xtc_probability,
-          slot.xtc_threshold, slot.dynatemp_range, slot.dynatemp_exponent};
+  return {slot.top_n_sigma,    slot.typical_p,         slot.xtc_probability, slot.xtc_threshold,
+          slot.dynatemp_range, slot.dynatemp_exponent, slot.mirostat,        slot.mirostat_mu};
 }
 
 // A threshold above one half has XTC keep every token: there cannot be two above it.
@@ -91,6 +93,61 @@ KVRM_SHARED_FN float DynamicTemperature(float temperature, const Samplers& s, do
   double raised = exponent == 0 ? 1 : 0;
   if (share > 1e-300) raised = SharedExp(RoundedMul(exponent, SharedLog(share)));
   return static_cast<float>(RoundedAdd(low, RoundedMul(RoundedSub(high, low), raised)));
+}
+
+// Mirostat: S. Basu, G. S. Ramachandran, N. S. Keskar, L. R. Varshney, "Mirostat: A neural text decoding algorithm that
+// directly controls perplexity", 2021; its second version is llama.cpp's.
+inline constexpr double kLog2 = 0.6931471805599453;
+inline constexpr uint32_t kZipfTokens = 100;  // that Zipf's law is fitted to
+
+// The surprise in bits of a token of that weight among those that weigh `total` together.
+KVRM_SHARED_FN float SurpriseOf(double total, float weight) {
+  if (!(weight > 0) || !(total > static_cast<double>(weight))) return 0;
+  return static_cast<float>(RoundedDiv(SharedLog(RoundedDiv(total, static_cast<double>(weight))), kLog2));
+}
+
+// The least weight of a token whose surprise is at most mu bits, `total` being that of all; 1, the best one's, at most.
+KVRM_SHARED_FN float LeastWeight(float mu, double total) {
+  if (!(mu > 0)) return 1;
+  const double least = RoundedMul(total, SharedExp(RoundedMul(-static_cast<double>(mu), kLog2)));
+  return least < 1 ? static_cast<float>(least) : 1.0f;
+}
+
+// Fits Zipf's law to tokens, best first, by least squares over the ratios of neighbours.
+struct ZipfFit {
+  double products = 0, squares = 0;
+  // The next token lies so far, at least 0, below the last one, which was the rank-th, from 1 on. inverse: 1 /
+  // temperature.
+  KVRM_SHARED_FN void Add(uint32_t rank, float apart, float inverse) {
+    const double steps = SharedLog(RoundedDiv(static_cast<double>(rank + 1), static_cast<double>(rank)));
+    products =
+        RoundedAdd(products, RoundedMul(steps, RoundedMul(static_cast<double>(apart), static_cast<double>(inverse))));
+    squares = RoundedAdd(squares, RoundedMul(steps, steps));
+  }
+};
+
+// How many of `vocab` tokens mirostat's first version keeps.
+KVRM_SHARED_FN uint32_t MirostatCount(const ZipfFit& fit, float mu, uint32_t vocab) {
+  if (!(fit.squares > 0)) return 1;
+  const double exponent = RoundedDiv(fit.products, fit.squares);
+  // A head so steep, or one of NaN, is its first token; SharedLog wants finite numbers.
+  if (!(exponent < 1e6)) return 1;
+  const double all = SharedLog(static_cast<double>(vocab));
+  const double above = RoundedAdd(exponent, -1.0);
+  const double distance = above < 0 ? -above : above;
+  double scale = RoundedDiv(1.0, all);  // |above / (1 - vocab^-above)|, here its limit at 0
+  if (distance > 1e-9) {
+    const double shrunk = SharedExp(RoundedMul(-distance, all));
+    scale = RoundedDiv(distance, RoundedAdd(1.0, -shrunk));
+    if (above < 0) scale = RoundedMul(scale, shrunk);
+  }
+  // A flat head, whose exponent is 0, is kept whole or not at all.
+  const double log_count =
+      RoundedDiv(RoundedAdd(RoundedMul(static_cast<double>(mu), kLog2), SharedLog(scale)), exponent);
+  if (!(log_count > 0)) return 1;
+  if (log_count >= all) return vocab;
+  const double count = RoundedDiv(1.0, SharedExp(-log_count));
+  return count < static_cast<double>(vocab) ? static_cast<uint32_t>(count) : vocab;
 }
 
 }  // namespace kvrm

@@ -109,7 +109,7 @@ void Executor::RunNoop(const DescriptorView& view, const ResultView& result) {
   for (const HeadRow& row : batch_.samples) {
     // Never one of the first ids, which often end a text.
     const int32_t token = static_cast<int32_t>(3 + (row.index * 7 + view.slots[row.index].counter) % (vocab - 3));
-    result.slots[row.index] = {KVRM_RESULT_SAMPLED, token, 0, 0};
+    result.slots[row.index] = {KVRM_RESULT_SAMPLED, token, 0, 0, 0};
     last_token_[row.index] = token;
   }
   for (const HeadRow& row : batch_.prompt_rows) {

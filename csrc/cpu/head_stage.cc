@@ -53,10 +53,11 @@ void SampleSlot(const Step& step, const HeadRow& row, const float* logits, uint3
   const SampleParams params = {slot.temperature, slot.top_k >= vocab ? 0 : slot.top_k,        slot.top_p,
                                slot.min_p,       uint64_t{slot.seed_hi} << 32 | slot.seed_lo, slot.counter,
                                SamplersOf(slot)};
-  const int32_t token = Sample(Adjusted(step, row, logits, member), vocab, params, Scratch(step, member));
+  float surprise = 0;
+  const int32_t token = Sample(Adjusted(step, row, logits, member), vocab, params, Scratch(step, member), &surprise);
   if (slot.flags & KVRM_SLOT_ADJUST) step.tokens.Count(row.index, token);
   kvrm_slot_result& out = result.slots[row.index];
-  out = {KVRM_RESULT_SAMPLED, token, 0, 0};
+  out = {KVRM_RESULT_SAMPLED, token, 0, 0, surprise};
   if (slot.logprobs != 0) {
     const float log_sum = LogSumExp(logits, vocab);
     out.logprob = logits[token] - log_sum;

@@ -124,10 +124,11 @@ size_t SampleScratchBytes(uint32_t vocab);
 // log(sum(exp(logits))) in a fixed order.
 float LogSumExp(const float* logits, uint32_t vocab);
 
-// Draws a token. Filters apply in the order temperature, top-k, top-p, min-p (of what top-p left), and
-// samplers among them as kvrm.h has it; ties go to the lower id; the draw is an inverse-CDF look-up of one
-// Philox4x32-10 number keyed by (seed, counter). logits are not changed.
-int32_t Sample(const float* logits, uint32_t vocab, const SampleParams& params, void* scratch);
+// Draws a token. surprise, where it is not null, becomes that of kvrm_slot_result. Filters apply in the order
+// temperature, top-k, top-p, min-p (of what top-p left), and samplers among them as kvrm.h has it; ties go to the lower
+// id; the draw is an inverse-CDF look-up of one Philox4x32-10 number keyed by (seed, counter). logits are not changed.
+int32_t Sample(const float* logits, uint32_t vocab, const SampleParams& params, void* scratch,
+               float* surprise = nullptr);
 
 // The n <= KVRM_MAX_TOP_LOGPROBS best tokens with logits[i] - log_sum_exp, best first.
 void TopLogprobs(const float* logits, uint32_t vocab, float log_sum_exp, uint32_t n, kvrm_top* out, void* scratch);

@@ -317,6 +317,32 @@ class Shrinking {
   double total_ = 0;
 };
 
+// Draws among what mirostat leaves.
+int32_t DrawMirostat(const float* logits, uint32_t vocab, const SampleParams& params, float max, const Scratch& scratch,
+                     float& surprise) {
+  const float inverse = 1.0f / params.temperature, mu = params.samplers.mirostat_mu;
+  double total = KVRM_CALL(Weigh)(logits, vocab, max, inverse, scratch.weights, scratch.sums);
+  Candidate last = Nobody(vocab);
+  float least = 0;
+  if (params.samplers.mirostat == 2) {
+    least = LeastWeight(mu, total);
+  } else {
+    BestFirst best(logits, vocab, scratch);
+    best.Reach(kZipfTokens);
+    ZipfFit fit;
+    for (uint32_t i = 1; i < std::min(kZipfTokens, vocab) && best[i].logit > kNone; ++i) {
+      fit.Add(i, Gap(best[i - 1].logit, best[i].logit), inverse);
+    }
+    const uint32_t count = MirostatCount(fit, mu, vocab);
+    best.Reach(count);
+    if (count < vocab) last = best[count - 1];
+  }
+  total = KVRM_CALL(KeepUpTo)(logits, vocab, last, least, scratch.weights, scratch.sums);
+  const int32_t token = Draw(scratch, vocab, total, Random(params, kDrawStream));
+  surprise = SurpriseOf(total, scratch.weights[token]);
+  return token;
+}
+
 }  // namespace
 
 size_t SampleScratchBytes(uint32_t vocab) {
@@ -332,11 +358,15 @@ float LogSumExp(const float* logits, uint32_t vocab) {
   return static_cast<float>(max + std::log(sum));
 }
 
-int32_t Sample(const float* logits, uint32_t vocab, const SampleParams& params, void* memory) {
+int32_t Sample(const float* logits, uint32_t vocab, const SampleParams& params, void* memory, float* surprise) {
   const Scratch scratch(memory, vocab);
   const float max = KVRM_CALL(ChunkMaxima)(logits, vocab, scratch.maxima);
   if (!(params.temperature > 0) || max == kNone) return Greedy(logits, vocab, max, scratch.maxima);
 
+  float unheard;
+  if (params.samplers.mirostat != 0) {
+    return DrawMirostat(logits, vocab, params, max, scratch, surprise == nullptr ? unheard : *surprise);
+  }
   if (AnySampler(params.samplers)) return Shrinking(logits, vocab, params, max, scratch).Draw();
 
   double total = KVRM_CALL(Weigh)(logits, vocab, max, 1.0f / params.temperature, scratch.weights, scratch.sums);

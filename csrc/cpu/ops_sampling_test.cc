@@ -15,8 +15,9 @@ struct Sampler {
   explicit Sampler(uint32_t vocab) : scratch(std::aligned_alloc(64, SampleScratchBytes(vocab))) {}
   ~Sampler() { std::free(scratch); }
   int32_t operator()(const std::vector<float>& logits, const SampleParams& params) {
-    return Sample(logits.data(), static_cast<uint32_t>(logits.size()), params, scratch);
+    return Sample(logits.data(), static_cast<uint32_t>(logits.size()), params, scratch, &surprise);
   }
+  float surprise = 0;
   void* scratch;
 };
 
@@ -78,12 +79,38 @@ double DynamicTemperatureOf(const std::vector<float>& logits, const SampleParams
   return low + (high - low) * std::pow(share, params.samplers.dynatemp_exponent);
 }
 
+// As llama.cpp's samplers of that name, over ids that are sorted, best first, at least two.
+void KeepMirostat(const std::vector<float>& logits, const SampleParams& params, std::vector<int32_t>& ids) {
+  const double mu = params.samplers.mirostat_mu, vocab = double(logits.size());
+  std::vector<double> p;
+  double total = 0;
+  for (const int32_t id : ids)
+    total += p.emplace_back(std::exp((double{logits[id]} - logits[ids[0]]) / params.temperature));
+  for (double& x : p) x /= total;
+  size_t kept = 0;
+  if (params.samplers.mirostat == 2) {
+    while (kept < p.size() && -std::log2(p[kept]) <= mu) ++kept;
+  } else {
+    double products = 0, squares = 0;
+    for (size_t i = 0; i < 99 && i + 1 < p.size(); ++i) {
+      const double t = std::log(double(i + 2) / double(i + 1));
+      products += t * std::log(p[i] / p[i + 1]);
+      squares += t * t;
+    }
+    const double s = products / squares, epsilon = s - 1;
+    const double k = std::pow(epsilon * std::pow(2, mu) / (1 - std::pow(vocab, -epsilon)), 1 / s);
+    kept = k >= vocab ? p.size() : static_cast<size_t>(k);
+  }
+  ids.resize(std::max<size_t>(kept, 1));
+}
+
 // What the filters leave, by sorting everything in float64: id -> probability. XTC acts always, or never.
 std::map<int32_t, double> Kept(const std::vector<float>& logits, const SampleParams& params) {
   std::vector<int32_t> ids(logits.size());
   for (size_t i = 0; i < ids.size(); ++i) ids[i] = static_cast<int32_t>(i);
   std::stable_sort(ids.begin(), ids.end(), [&](int32_t a, int32_t b) { return logits[a] > logits[b]; });
   const Samplers& samplers = params.samplers;
+  if (samplers.mirostat != 0) KeepMirostat(logits, params, ids);
   if (samplers.top_n_sigma > 0) KeepTopSigmas(logits, samplers.top_n_sigma, ids);
   if (params.top_k != 0 && params.top_k < ids.size()) ids.resize(params.top_k);
   if (samplers.typical_p > 0) KeepTypical(logits, samplers.typical_p, ids);
@@ -117,6 +144,7 @@ void CheckDraws(const std::vector<float>& logits, SampleParams params, int draws
     params.counter = static_cast<uint32_t>(i);
     const int32_t id = sample(logits, params);
     CHECK(kept.contains(id));
+    if (params.samplers.mirostat != 0) CHECK_NEAR(sample.surprise, -std::log2(kept.at(id)), 1e-3);
     ++counts[id];
   }
   double chi = 0, rest = 0;
@@ -249,6 +277,61 @@ TEST(SamplersOfLlamaCppMatchAFloat64Reference) {
     if (round >= 4 && round % 3 == 0) params.top_p = 0.05f + 0.1f * static_cast<float>(Between(random, 0, 9));
     if (round >= 4 && round % 5 == 0) params.min_p = 0.013f * static_cast<float>(Between(random, 0, 20));
     CheckDraws(logits, params, 400);
+  }
+}
+
+TEST(MirostatMatchesAFloat64Reference) {
+  Random random(12);
+  for (int round = 0; round < 120; ++round) {
+    const uint32_t vocab = Between(random, 2, 2500);
+    const std::vector<float> logits = Normals(random, vocab, 0.3f + 0.1f * static_cast<float>(Between(random, 0, 40)));
+    SampleParams params{0.3f + 0.1f * static_cast<float>(Between(random, 0, 20)), 0, 1, 0, 99, 0};
+    params.samplers.mirostat = 1 + round % 2;
+    params.samplers.mirostat_mu = 0.13f * static_cast<float>(Between(random, 0, 130)) - 1.0f;
+    CheckDraws(logits, params, 400);
+  }
+}
+
+TEST(MirostatActsAlone) {
+  Random random(13);
+  Sampler sample(1000);
+  for (uint32_t i = 0; i < 40; ++i) {
+    const std::vector<float> logits = Normals(random, 1000, 3.0f);
+    const int32_t best = sample(logits, kGreedy);
+    const Samplers others = {1, 0.5f, 1, 0.1f, 1, 1};
+    for (uint32_t version = 1; version <= 2; ++version) {
+      Samplers samplers = {0, 0, 0, 0, 0, 0, version, 4};
+      const int32_t alone = sample(logits, {1, 0, 1, 0, i, i, samplers});
+      const float surprise = sample.surprise;
+      samplers = others, samplers.mirostat = version, samplers.mirostat_mu = 4;
+      CHECK_EQ(sample(logits, {1, 1, 0.1f, 0.5f, i, i, samplers}), alone);
+      CHECK_EQ(sample.surprise, surprise);
+      samplers.mirostat_mu = -3;
+      CHECK_EQ(sample(logits, {1, 0, 1, 0, i, i, samplers}), best);
+      CHECK_EQ(sample.surprise, 0.0f);
+      CHECK_EQ(sample(logits, {0, 0, 1, 0, i, i, samplers}), best);
+      samplers.mirostat_mu = 1e30f;
+      CHECK_EQ(sample(logits, {1, 0, 1, 0, i, i, samplers}), sample(logits, {1, 0, 1, 0, i, i}));
+    }
+  }
+  // No token, a flat head, one token.
+  Sampler few(300);
+  const std::vector<float> flat(300, 1.5f);
+  CHECK(few(flat, {1, 0, 1, 0, 1, 1, {0, 0, 0, 0, 0, 0, 2, 9}}) != 0);
+  CHECK_NEAR(few.surprise, std::log2(300.0), 1e-4);
+  CHECK_EQ(few(flat, {1, 0, 1, 0, 1, 1, {0, 0, 0, 0, 0, 0, 1, 5}}), 0);
+  CHECK_EQ(few(std::vector<float>(300, NAN), {1, 0, 1, 0, 1, 1, {0, 0, 0, 0, 0, 0, 1, 5}}), 0);
+  for (const float temperature : {1e-45f, 1e-30f, 1e-7f}) {  // an infinite exponent, and steep ones
+    const std::vector<float> logits = Normals(random, 1000);
+    for (uint32_t version = 1; version <= 2; ++version) {
+      CHECK_EQ(sample(logits, {temperature, 0, 1, 0, 1, 1, {0, 0, 0, 0, 0, 0, version, 9}}), sample(logits, kGreedy));
+    }
+  }
+  std::vector<float> one(300, -kInf);
+  one[200] = 3;
+  for (uint32_t version = 1; version <= 2; ++version) {
+    CHECK_EQ(few(one, {1, 0, 1, 0, 1, 1, {0, 0, 0, 0, 0, 0, version, 5}}), 200);
+    CHECK_EQ(few.surprise, 0.0f);
   }
 }
 

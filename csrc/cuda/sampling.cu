@@ -97,17 +97,52 @@ __device__ uint32_t DrawShrinking(ShrinkingRow out, const kvrm_slot& slot, uint6
   return Draw(out.row(), weighing, arrays, shared, total, RandomOf(slot, kDrawStream));
 }
 
+// The places of the n best tokens of a row whose chunks' maxima are known, best first, at the list's begin; n at most
+// the vocabulary's size, and above 0.
+__device__ __forceinline__ void ListBest(const Selection& selection, uint32_t n, const RowArrays& arrays,
+                                         RowShared& shared) {
+  const Span span = SpanOfBest(selection, n, arrays, shared);
+  if (span.before.count == 0) return;
+  // The list begins after the first ones.
+  const uint64_t last = arrays.list[n - 1 - span.before.count];
+  Collect(selection, selection.best - 1, last, arrays, shared);
+  SortList(arrays, n);
+}
+
+// How many tokens the first version of mirostat keeps.
+__device__ uint32_t CountOfMirostat(const Selection& selection, float mu, const RowArrays& arrays, RowShared& shared) {
+  const uint32_t listed = Least(kZipfTokens, selection.row.vocab);
+  ListBest(selection, listed, arrays, shared);
+  ZipfFit fit;
+  for (uint32_t i = 1; i < listed && LogitAt(arrays.list[i]) > -INFINITY; ++i) {
+    fit.Add(i, Gap(LogitAt(arrays.list[i - 1]), LogitAt(arrays.list[i])), selection.weighing.factor);
+  }
+  __syncthreads();
+  return MirostatCount(fit, mu, selection.row.vocab);
+}
+
+// Draws a token of what mirostat leaves.
+__device__ uint32_t DrawMirostat(const SampledRow& row, const kvrm_slot& slot, uint64_t best, float units_per_one,
+                                 const RowArrays& arrays, RowShared& shared, float& surprise) {
+  Weighing weighing = {LogitAt(best), Div(1.0f, slot.temperature)};
+  if (slot.mirostat == 2) {
+    weighing.least = LeastWeight(slot.mirostat_mu, SumWeights(row, weighing, arrays, shared));
+  } else {
+    const Selection selection = {row, weighing, units_per_one, best};
+    const uint32_t count = CountOfMirostat(selection, slot.mirostat_mu, arrays, shared);
+    if (count < row.vocab) weighing.last = LastOfTopK(selection, count, 1.0f, arrays, shared);
+  }
+  const double total = SumWeights(row, weighing, arrays, shared);
+  const uint32_t token = Draw(row, weighing, arrays, shared, total, RandomOf(slot, kDrawStream));
+  surprise = SurpriseOf(total, FullWeight(weighing, row.logits[token]));
+  return token;
+}
+
 // The n best tokens of a row whose chunks' maxima are known, n at most the vocabulary's size.
 __device__ void ReportTops(const SampledRow& row, uint64_t best, float log_sum, uint32_t n, kvrm_top* out,
                            const RowArrays& arrays, RowShared& shared) {
   if (n == 0) return;
-  const Selection selection = {row, {LogitAt(best), 1.0f}, 0.0f, best};
-  const Span span = SpanOfBest(selection, n, arrays, shared);
-  if (span.before.count != 0) {  // the list begins after the first ones
-    const uint64_t last = arrays.list[n - 1 - span.before.count];
-    Collect(selection, best - 1, last, arrays, shared);
-    SortList(arrays, n);
-  }
+  ListBest({row, {LogitAt(best), 1.0f}, 0.0f, best}, n, arrays, shared);
   if (threadIdx.x < n) {
     const uint64_t place = arrays.list[threadIdx.x];
     out[threadIdx.x] = {static_cast<int32_t>(IdAt(place)), Sub(LogitAt(place), log_sum)};
@@ -126,7 +161,7 @@ __global__ void __launch_bounds__(kSampleThreads, 1)
     const kvrm_slot& slot = step.slot[head.index];
     const SampledRow plain = {logits + uint64_t{i} * step.vocab, step.vocab};
     SampledRow row = plain;
-    const bool shrinks = slot.temperature > 0 && AnySampler(SamplersOf(slot));
+    const bool shrinks = slot.temperature > 0 && slot.mirostat == 0 && AnySampler(SamplersOf(slot));
     const bool adjusted = (slot.flags & KVRM_SLOT_ADJUST) != 0 || slot.mask != 0 || shrinks;
     float* out = scratch + uint64_t{blockIdx.x} * step.vocab;
     if (adjusted) {
@@ -135,11 +170,13 @@ __global__ void __launch_bounds__(kSampleThreads, 1)
     }
     uint64_t best = FindBest(row, arrays, shared);
     uint32_t token = IdAt(best);
+    float surprise = 0;
     if (slot.temperature > 0 && LogitAt(best) != -INFINITY) {
-      token = shrinks ? DrawShrinking({out, step.vocab}, slot, best, units_per_one, arrays, shared)
-                      : DrawToken(row, slot, best, units_per_one, arrays, shared);
+      token = slot.mirostat != 0 ? DrawMirostat(row, slot, best, units_per_one, arrays, shared, surprise)
+              : shrinks          ? DrawShrinking({out, step.vocab}, slot, best, units_per_one, arrays, shared)
+                                 : DrawToken(row, slot, best, units_per_one, arrays, shared);
     }
-    kvrm_slot_result result = {KVRM_RESULT_SAMPLED, static_cast<int32_t>(token), 0, 0};
+    kvrm_slot_result result = {KVRM_RESULT_SAMPLED, static_cast<int32_t>(token), 0, 0, surprise};
     if (slot.logprobs != 0) {
       if (adjusted) best = FindBest(plain, arrays, shared);
       const float log_sum = LogSumExp(plain, LogitAt(best), arrays, shared);

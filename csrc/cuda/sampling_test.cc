@@ -148,10 +148,12 @@ class Step {
     const cpu::SampleParams params = {s.temperature, s.top_k >= vocab_ ? 0 : s.top_k,       s.top_p,
                                       s.min_p,       uint64_t{s.seed_hi} << 32 | s.seed_lo, s.counter,
                                       SamplersOf(s)};
-    const int32_t token = cpu::Sample(adjusted.data(), vocab_, params, scratch.get());
+    float surprise = 0;
+    const int32_t token = cpu::Sample(adjusted.data(), vocab_, params, scratch.get(), &surprise);
     const kvrm_slot_result& found = results_[at];
     CHECK_EQ(found.flags, KVRM_RESULT_SAMPLED);
     CHECK_EQ(found.token, token);
+    CHECK_EQ(found.surprise, surprise);
     CHECK_EQ(last_token_[at], token);
 
     std::vector<uint16_t> states = c.states;
@@ -284,6 +286,30 @@ TEST(SamplersOfLlamaCppDrawAsOnTheCpu) {
         for (uint32_t t = 0; t < vocab && c.biases.size() < 40; t += 2) {
           c.biases.push_back({static_cast<int32_t>(t), Normal(random)});
         }
+      }
+      cases.push_back(c);
+    }
+    CheckAll(cases);
+  }
+}
+
+TEST(MirostatDrawsAsOnTheCpu) {
+  Random random(12);
+  for (const uint32_t vocab : kVocabs) {
+    std::vector<Case> cases;
+    for (uint32_t i = 0; i < 60; ++i) {
+      const Kind kind = static_cast<Kind>(i % static_cast<uint32_t>(Kind::kCount));
+      const float temperatures[] = {1.0f, 0.6f, 3.0f, 0.0f, 1e30f, 1.0f, 1e-45f};
+      Case c = {Logits(random, vocab, kind), Plain(random, temperatures[i % 7]), {}, {}, {}};
+      kvrm_slot& s = c.slot;
+      s.mirostat = 1 + i / 2 % 2;
+      s.mirostat_mu = 0.11f * static_cast<float>(Between(random, 0, 130)) - 1.0f;
+      s.logprobs = i % 6 == 0 ? 4 : 0;
+      s.top_k = i % 5;  // does nothing, as the next ones
+      s.typical_p = 0.1f * static_cast<float>(i % 4);
+      if (i % 5 == 0) {
+        c.mask.resize((vocab + 31) / 32);
+        for (uint32_t& word : c.mask) word = static_cast<uint32_t>(random() & random() & random());
       }
       cases.push_back(c);
     }

@@ -34,7 +34,7 @@ void Refused(TestEngine& engine, const char* text, Change change) {
 TEST(TheHeaderIsChecked) {
   TestEngine e(Model(), EngineConfig());
   Refused(e, "header.magic is 1, wanted 1297241675", [](auto& e) { e.header().magic = 1; });
-  Refused(e, "header.abi_version is 9, wanted 4", [](auto& e) { e.header().abi_version = 9; });
+  Refused(e, "header.abi_version is 9, wanted 5", [](auto& e) { e.header().abi_version = 9; });
   Refused(e, "commit step 3: header.step is 2, wanted 3", [](auto& e) { e.header().step -= 1; });
   Refused(e, "header.shape is 3, wanted at most 2", [](auto& e) { e.header().shape = 3; });
   Refused(e, "header.flags is 1", [](auto& e) { e.header().flags = 1; });
@@ -82,6 +82,9 @@ TEST(SamplingIsChecked) {
   Refused(e, "slots[0].xtc_threshold is -1, wanted within 0..1", [](auto& e) { e.slot(0).xtc_threshold = -1; });
   Refused(e, "slots[0].dynatemp_range is nan", [](auto& e) { e.slot(0).dynatemp_range = NAN; });
   Refused(e, "slots[0].dynatemp_exponent is inf", [](auto& e) { e.slot(0).dynatemp_exponent = INFINITY; });
+  Refused(e, "slots[0].mirostat is 3, wanted at most 2", [](auto& e) { e.slot(0).mirostat = 3; });
+  Refused(e, "slots[0].mirostat_mu is 1, wanted 0 without mirostat", [](auto& e) { e.slot(0).mirostat_mu = 1; });
+  Refused(e, "slots[0].mirostat_mu is nan", [](auto& e) { e.slot(0).mirostat = 2, e.slot(0).mirostat_mu = NAN; });
   Refused(e, "slots[1].flags is 0, wanted all other fields 0", [](auto& e) { e.slot(1).dynatemp_range = 1; });
   // A row that does not sample needs no parameters.
   e.Begin(1);

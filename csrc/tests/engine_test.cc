@@ -119,7 +119,7 @@ TEST(ConfigurationsOutOfRangeAreRefused) {
     return config;
   };
   CHECK_REFUSED(TryCreate(with([](auto& c) { c.abi_version = 9; })), KVRM_INVALID_ARGUMENT,
-                "abi_version is 9, wanted 4");
+                "abi_version is 9, wanted 5");
   CHECK_REFUSED(TryCreate(with([](auto& c) { c.slots = 0; })), KVRM_INVALID_ARGUMENT, "slots is 0, wanted 1 to");
   CHECK_REFUSED(TryCreate(with([](auto& c) { c.block_tokens = 24; })), KVRM_INVALID_ARGUMENT, "wanted 16, 32 or 64");
   CHECK_REFUSED(TryCreate(with([](auto& c) { c.max_context = 4096; })), KVRM_INVALID_ARGUMENT,
@@ -288,7 +288,7 @@ TEST(LayoutNamesEveryRecord) {
   CHECK_EQ(bytes[0], 0xee);
   CHECK_EQ(kvrm_layout(bytes.data(), uint32_t(bytes.size())), length);
   const std::string text(bytes.begin(), bytes.begin() + length);
-  for (const char* line : {"model_config.attention_scale 40 f32\n", "slot size 104\n", "slot.token 4 i32\n",
+  for (const char* line : {"model_config.attention_scale 40 f32\n", "slot size 112\n", "slot.token 4 i32\n",
                            "KVRM_MAX_IN_FLIGHT = 3\n", "KVRM_DESCRIPTOR_MAGIC = 1297241675\n", "top size 8\n"}) {
     CHECK(text.find(line) != std::string::npos);
   }

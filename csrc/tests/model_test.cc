@@ -109,7 +109,7 @@ TEST(AWrongConfigurationIsRefused) {
   CHECK_REFUSED(TryLoad(data), KVRM_INVALID_ARGUMENT, "inv_freq[2]");
   ModelData bad{ModelShape()};
   bad.config.abi_version = 7;
-  CHECK_REFUSED(TryLoad(bad), KVRM_INVALID_ARGUMENT, "abi_version is 7, wanted 4 to 4");
+  CHECK_REFUSED(TryLoad(bad), KVRM_INVALID_ARGUMENT, "abi_version is 7, wanted 5 to 5");
 }
 
 // safetensors puts a tensor at any byte.

@@ -124,8 +124,14 @@ Deno.test("completionRequests() and chatRequest() take llama.cpp's names", () =>
   for (const { maxTokens } of both({ n_predict: -1, max_tokens: 9 })) assertEquals(maxTokens, 2 ** 31 - 1);
   const penalties = { repeat_penalty: 1.2, presence_penalty: 1, frequency_penalty: 1 };
   for (const { sampling } of both({ ...penalties, repeat_last_n: 0 })) assertEquals(sampling, {});
-  for (const { sampling } of both({ repeat_last_n: 64, repeat_penalty: 1 })) {
+  for (const { sampling } of both({ repeat_last_n: 6400, repeat_penalty: 1 })) {
     assertEquals(sampling, { repetitionPenalty: 1 });
+  }
+  for (const { sampling } of both({ repeat_last_n: 64, repeat_penalty: 1.5 })) {
+    assertEquals(sampling, { repetitionPenalty: 1.5, penaltyLastN: 64 });
+  }
+  for (const { sampling } of both({ repeat_last_n: -1, repeat_penalty: 1.5 })) {
+    assertEquals(sampling, { repetitionPenalty: 1.5 });
   }
   for (const { sampling } of both({ logit_bias: [[5, 1], ["fox", -2.5], [6, false]] })) {
     assertEquals(sampling, { logitBias: [[5, 1], ["fox", -2.5], [6, -Infinity]] });

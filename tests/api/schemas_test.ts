@@ -68,16 +68,16 @@ const wrong: [fields: Record<string, unknown>, param: string, found: string, wan
   [{ repeat_penalty: 1.1, repetition_penalty: 1.2 }, "repeat_penalty", "1.1", "which is 1.2, or absent"],
   [{ repeat_last_n: -2 }, "repeat_last_n", "-2", "an integer, -1 or more"],
   [
-    { repeat_last_n: 64, repeat_penalty: 1.1 },
+    { repeat_last_n: 1025, repeat_penalty: 1.1 },
     "repeat_last_n",
-    "64",
-    "-1, 0 or absent where there is a penalty",
+    "1025",
+    "at most 1024, or -1 for the whole text",
   ],
   [
-    { repeat_last_n: 64, presence_penalty: 1 },
+    { repeat_last_n: 2000, presence_penalty: 1 },
     "repeat_last_n",
-    "64",
-    "-1, 0 or absent where there is a penalty",
+    "2000",
+    "at most 1024, or -1 for the whole text",
   ],
   [{ logit_bias: "5" }, "logit_bias", '"5"', "an object of at most 1024 token ids"],
   [{ logit_bias: { five: 1 } }, "logit_bias.five", "1", "absent, because its name is no token id"],
@@ -105,6 +105,12 @@ const wrong: [fields: Record<string, unknown>, param: string, found: string, wan
   [{ model: 5 }, "model", "5", "the name of the served model"],
   [{ metadata: [] }, "metadata", "an empty array", "an object"],
   [{ user: {} }, "user", "an object", "a text"],
+  [{ use_beam_search: 1 }, "use_beam_search", "1", "true or false"],
+  [{ mirostat: 3 }, "mirostat", "3", "0, 1 or 2"],
+  [{ mirostat_tau: -1 }, "mirostat_tau", "-1", "a number from 0 to 100"],
+  [{ mirostat_eta: 11 }, "mirostat_eta", "11", "a number from 0 to 10"],
+  [{ length_penalty: 11 }, "length_penalty", "11", "a number from -10 to 10"],
+  [{ use_beam_search: true, stream: true }, "stream", "true", "false or absent with use_beam_search"],
 ];
 
 for (const [fields, param, found, wanted] of wrong) {
@@ -118,8 +124,7 @@ for (const [fields, param, found, wanted] of wrong) {
 }
 
 const unsupported: [field: string, value: unknown, neutral: readonly unknown[]][] = [
-  ["use_beam_search", true, [false, null]],
-  ["mirostat", 2, [0, null]],
+  ["logits_processors", ["x"], [[], null]],
 ];
 
 for (const [field, value, neutral] of unsupported) {
@@ -187,8 +192,6 @@ Deno.test("validate() refuses suffix, functions and tools that it cannot have, e
   assertStringIncludes(completionError({ suffix: "end" }).message, "fills in the middle");
   assertEquals(chatError({ functions: [{ name: "f" }] }).param, "functions");
   assertStringIncludes(chatError({ functions: [{ name: "f" }] }).message, "use tools");
-  assertEquals(chatError({ use_beam_search: true }).param, "use_beam_search");
-  assertEquals(completionError({ use_beam_search: true }).param, "use_beam_search");
   validate(completionBody, { prompt: "a", suffix: "" });
   validate(chatBody, { messages: [user], tools: [], tool_choice: "none", functions: null });
 });

@@ -172,3 +172,30 @@ Deno.test("POST /v1/chat/completions gives token ids where they are asked for", 
     events.map((_, i) => i === 0 ? whole.prompt_token_ids : undefined),
   );
 });
+
+Deno.test("POST /v1/chat/completions searches with beams, without tools", needed, async () => {
+  const body = { use_beam_search: true, n: 2, length_penalty: 0.5, logprobs: true, top_logprobs: 1 };
+  const { choices, usage } = await chat(body);
+  assertEquals(choices.length, 2);
+  for (const { message, logprobs } of choices) {
+    assert(message.content.length > 0);
+    assertEquals(logprobs.content[0].top_logprobs.length, 1);
+  }
+  const counted = choices.reduce(
+    (sum: number, { logprobs }: { logprobs: { content: unknown[] } }) => sum + logprobs.content.length,
+    0,
+  );
+  assertEquals(usage.completion_tokens, counted);
+  const tools = [{ type: "function", function: { name: "weather" } }];
+  for (
+    const [fields, param] of [
+      [{ tools }, "tools"],
+      [{ response_format: { type: "json_object" } }, "response_format"],
+      [{ stream: true }, "stream"],
+    ] as const
+  ) {
+    const response = await service.post("/v1/chat/completions", { messages, ...body, ...fields });
+    const { error } = await response.json();
+    assertEquals([response.status, error.param], [400, param], JSON.stringify(error));
+  }
+});

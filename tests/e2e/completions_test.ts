@@ -125,13 +125,15 @@ Deno.test("POST /v1/completions draws other texts with each of llama.cpp's sampl
     { top_n_sigma: 0.5 },
     { xtc_probability: 1, xtc_threshold: 0.05 },
     { dynatemp_range: 0.9, dynatemp_exponent: 2 },
+    { mirostat: 1, mirostat_tau: 1 },
+    { mirostat: 2, mirostat_tau: 1, mirostat_eta: 0.5 },
   ];
   for (const sampler of samplers) {
     const first = (await service.complete({ ...body, ...sampler })).choices[0].text;
     assertEquals((await service.complete({ ...body, ...sampler })).choices[0].text, first);
     assertNotEquals(first, plain, JSON.stringify(sampler));
   }
-  const off = { typical_p: 1, top_n_sigma: -1, xtc_probability: 0, xtc_threshold: 0.1, dynatemp_range: 0 };
+  const off = { typical_p: 1, top_n_sigma: -1, xtc_probability: 0, xtc_threshold: 0.1, mirostat: 0 };
   assertEquals((await service.complete({ ...body, ...off })).choices[0].text, plain);
 });
 
@@ -409,4 +411,56 @@ Deno.test("POST /v1/completions gives token ids that make the text, streamed or 
   }
   const [plain] = (await service.complete({ prompt: "Once", max_tokens: 2 })).choices;
   assertEquals("token_ids" in plain || "prompt_token_ids" in plain, false);
+});
+
+Deno.test("POST /v1/completions searches with beams, best answer first", needed, async () => {
+  const body = {
+    prompt: [PROMPT, "The little fox"],
+    use_beam_search: true,
+    n: 3,
+    max_tokens: 10,
+    logprobs: 2,
+  };
+  const answer = await service.complete({ ...body, temperature: 0, best_of: 3, ignore_eos: true });
+  assertEquals(answer.choices.map(({ index }: { index: number }) => index), [0, 1, 2, 3, 4, 5]);
+  const prompts = body.prompt.map((prompt) => service.engine.encode(prompt).length);
+  assertEquals(answer.usage.prompt_tokens, prompts[0]! + prompts[1]!);
+  assertEquals(answer.usage.completion_tokens, 60);
+  for (const first of [0, 3]) {
+    const sums = answer.choices.slice(first, first + 3).map((
+      choice: { logprobs: { token_logprobs: number[] } },
+    ) => choice.logprobs.token_logprobs.reduce((sum, logprob) => sum + logprob));
+    assertEquals(sums, sums.toSorted((a: number, b: number) => b - a));
+  }
+  const texts = new Set(answer.choices.map(({ text }: { text: string }) => text));
+  assertEquals(texts.size, 6);
+  // One beam takes the best token each time.
+  const common = { prompt: PROMPT, temperature: 0, max_tokens: 20, ignore_eos: true };
+  const greedy = await service.complete(common);
+  const one = await service.complete({ ...common, use_beam_search: true });
+  assertEquals(one.choices[0].text, greedy.choices[0].text);
+});
+
+Deno.test("POST /v1/completions refuses by name what does not go with a search", needed, async () => {
+  for (
+    const [fields, param] of [
+      [{ stream: true }, "stream"],
+      [{ n: 11 }, "n"],
+      [{ temperature: 0.5 }, "temperature"],
+      [{ top_p: 0.5 }, "top_p"],
+      [{ stop: "." }, "stop"],
+      [{ max_tokens: 0 }, "max_tokens"],
+      [{ guided_choice: ["a", "b"] }, "guided_choice"],
+      [{ length_penalty: "x" }, "length_penalty"],
+      [{ best_of: 3 }, "best_of"],
+    ] as const
+  ) {
+    const response = await service.post("/v1/completions", {
+      prompt: PROMPT,
+      use_beam_search: true,
+      ...fields,
+    });
+    const { error } = await response.json();
+    assertEquals([response.status, error.param], [400, param], JSON.stringify(error));
+  }
 });

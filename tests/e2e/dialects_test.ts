@@ -61,6 +61,58 @@ Deno.test("POST /v1/chat/completions, /v1/responses and /v1/messages answer the 
   assertEquals(answers, [answers[0], answers[0], answers[0]]);
 });
 
+Deno.test(
+  "POST /v1/responses and /v1/messages take the samplers of chats, to the same answer",
+  needed,
+  async () => {
+    const all = [
+      {},
+      { typical_p: 0.3, dynatemp_range: 0.5 },
+      { mirostat: 2, mirostat_tau: 1 },
+      { dry_multiplier: 5, dry_allowed_length: 1 },
+      { min_p: 0.3, top_k: 7 },
+      { frequency_penalty: 2, presence_penalty: 1 },
+      { repeat_penalty: 1.8 },
+      { logit_bias: [["a", -100], [" the", -100]] },
+      { min_tokens: 20, bad_words: ["fox", "little"] },
+      { allowed_token_ids: [300, 301, 302, 303] },
+    ];
+    const texts = new Set<string>();
+    for (const fields of all) {
+      const answers = [];
+      for (const { path, body, read } of dialects) {
+        const response = await service.post(path, { ...body(24), temperature: 1, seed: 11, ...fields });
+        const answer = await response.json();
+        assertEquals(response.status, 200, JSON.stringify(answer));
+        answers.push(read(answer));
+      }
+      assertEquals(answers, [answers[0], answers[0], answers[0]], JSON.stringify(fields));
+      texts.add(answers[0]![0]);
+    }
+    assertEquals(texts.size, all.length);
+  },
+);
+
+Deno.test(
+  "POST /v1/responses and /v1/messages refuse a beam search and contradictions by name",
+  needed,
+  async () => {
+    const wrong = [
+      [{ use_beam_search: true }, "use_beam_search"],
+      [{ repeat_penalty: 1.2, repetition_penalty: 1.3 }, "repeat_penalty"],
+      [{ mirostat: 3 }, "mirostat"],
+    ] as const;
+    for (const { path, body } of dialects.slice(1)) {
+      for (const [fields, name] of wrong) {
+        const response = await service.post(path, { ...body(8), ...fields });
+        const { error } = await response.json();
+        assertEquals(response.status, 400);
+        assert(error.message.includes(name), error.message);
+      }
+    }
+  },
+);
+
 for (const { path, body } of dialects) {
   Deno.test(`POST ${path} ends the request when its reader goes, streamed or not`, needed, async () => {
     for (const stream of [true, false]) {

@@ -107,3 +107,20 @@ Deno.test("createApp() stops a prefill when its client disconnects", needed, asy
   assert(computed() < 1900, `${computed()} tokens were computed`);
   assertEquals(slow.engine.stats().generatedTokens, 0);
 });
+
+Deno.test("createApp() ends a beam search when its client disconnects", needed, async () => {
+  const before = service.engine.stats().generatedTokens;
+  const controller = new AbortController();
+  const body = {
+    prompt: "Once upon a time",
+    use_beam_search: true,
+    n: 10,
+    max_tokens: 1900,
+    ignore_eos: true,
+  };
+  const asked = service.post("/v1/completions", body, { signal: controller.signal });
+  await until(() => service.engine.stats().generatedTokens > before + 30, "the search runs");
+  controller.abort();
+  await asked.then(() => assert(false, "was answered"), () => {});
+  await assertFreed(before);
+});

@@ -44,7 +44,7 @@ const plausible: Record<string, fc.Arbitrary<unknown>> = {
   n_predict: fc.integer({ min: 1, max: 4 }),
   n_probs: fc.nat(20),
   repeat_penalty: fc.double({ min: 0.1, max: 10, noNaN: true }),
-  repeat_last_n: fc.constantFrom(-1, 0),
+  repeat_last_n: fc.constantFrom(-1, 0, 1, 64),
   logit_bias: fc.array(
     fc.tuple(fc.oneof(fc.nat(400), fc.string({ minLength: 1 })), fc.oneof(fc.nat(100), fc.constant(false))),
     { maxLength: 5 },

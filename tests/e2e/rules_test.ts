@@ -259,8 +259,11 @@ Deno.test("POST /v1/completions refuses rules where no masks are", needed, async
   await plain.complete({ prompt: PROMPT, max_tokens: 2, min_tokens: 0, bad_words: [], prompt_logprobs: 1 });
 });
 
-Deno.test("POST /v1/responses refuses min_tokens, as before", needed, async () => {
-  const response = await service.post("/v1/responses", { input: "Hi", min_tokens: 5 });
-  const { error } = await response.json();
-  assertEquals([response.status, error.param, error.code], [400, "min_tokens", "unsupported_parameter"]);
+Deno.test("POST /v1/responses takes min_tokens, within what the answer may have", needed, async () => {
+  const body = { input: "hi", min_tokens: 4, store: false };
+  const response = await service.post("/v1/responses", { ...body, max_output_tokens: 4 });
+  assertEquals([response.status, (await response.json()).usage.output_tokens], [200, 4]);
+  const refused = await service.post("/v1/responses", { ...body, max_output_tokens: 3 });
+  const { error } = await refused.json();
+  assertEquals([refused.status, error.param], [400, "min_tokens"]);
 });
