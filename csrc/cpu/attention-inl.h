@@ -283,11 +283,11 @@ constexpr uint32_t kMaxDirectQueries = 2 * kScoreQueries;
 // Up to so many queries, attention waits for memory rather than for arithmetic.
 constexpr uint32_t kFewQueries = 16;
 
-// Asks for a tile of K or V, `elements` of T to a row.
+// Asks for a tile of K or V, `elements` of T to a row, in the second cache: the first has room for too few requests.
 template <typename T>
 HWY_INLINE void FetchTile(const T* rows, size_t elements) {
   const uint8_t* bytes = reinterpret_cast<const uint8_t*>(rows);
-  for (size_t at = 0; at < kTileTokens * elements * sizeof(T); at += 64) hwy::Prefetch(bytes + at);
+  for (size_t at = 0; at < kTileTokens * elements * sizeof(T); at += 64) __builtin_prefetch(bytes + at, 0, 2);
 }
 
 // At most kBatch queries over one split.

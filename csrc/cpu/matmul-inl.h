@@ -90,7 +90,7 @@ HWY_INLINE void PrefetchNext(const T* const* w, size_t cols, size_t step) {
 #pragma GCC unroll 8
     for (size_t i = 0; i < kLines; ++i) {
       const size_t at = step * kLines + i;
-      hwy::Prefetch(reinterpret_cast<const uint8_t*>(w[at % Nr] + cols) + at / Nr * kLine);
+      __builtin_prefetch(reinterpret_cast<const uint8_t*>(w[at % Nr] + cols) + at / Nr * kLine, 0, 2);
     }
   }
 }
