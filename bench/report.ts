@@ -57,6 +57,18 @@ function format(value: number): string {
     : value.toFixed(2);
 }
 
+/** Virtual machines tell a processor's maker and little more, and its generation decides how fast it is. */
+function generation(cpu: string): string {
+  const number = (name: string) => Number(new RegExp(`^${name}\\s*:\\s*(\\d+)$`, "m").exec(cpu)?.[1] ?? NaN);
+  const family = number("cpu family"), model = number("model");
+  if (Number.isNaN(family)) return "";
+  if (!cpu.includes("AuthenticAMD")) return ` (family ${family}, model ${model})`;
+  if (family === 23) return model < 0x30 ? " (Zen)" : " (Zen 2)";
+  // Genoa and its kin among those of Milan.
+  if (family === 25) return (model >= 0x10 && model < 0x20) || model >= 0x60 ? " (Zen 4)" : " (Zen 3)";
+  return family === 26 ? " (Zen 5)" : ` (family ${family})`;
+}
+
 /** The machine in words, from /proc where there is one. */
 export function machine(): string {
   try {
@@ -65,7 +77,7 @@ export function machine(): string {
     const flags = ["avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_tile"].filter((flag) =>
       cpu.includes(flag)
     );
-    return `${model}, ${navigator.hardwareConcurrency} cores (${flags.join(" ")})`;
+    return `${model}${generation(cpu)}, ${navigator.hardwareConcurrency} cores (${flags.join(" ")})`;
   } catch {
     return `${Deno.build.target}, ${navigator.hardwareConcurrency} cores`;
   }
