@@ -63,6 +63,8 @@ export interface ReplayOptions {
   limitSeconds?: number;
   /** Stops after so many steps. Default: never. */
   limitSteps?: number;
+  /** Hears of each committed step, while its descriptor is there. */
+  onCommit?: () => void;
   /** Hears what share of the requests has ended. */
   onProgress?: (share: number) => void;
 }
@@ -160,7 +162,7 @@ export function replay(
   options: ReplayOptions = {},
 ): Replay {
   const { loop, pager, scheduler, sizes } = host;
-  const { limitSeconds = 60, limitSteps = Infinity, onProgress } = options;
+  const { limitSeconds = 60, limitSteps = Infinity, onCommit, onProgress } = options;
   pager.dropCache();
   const { stats } = pager;
   const before = {
@@ -208,6 +210,7 @@ export function replay(
     const stepsBefore = loop.stats.steps, mixedBefore = loop.stats.mixedSteps;
     loop.turn(10_000_000);
     if (loop.stats.steps > stepsBefore) {
+      onCommit?.();
       committed.push({
         mixed: loop.stats.mixedSteps - mixedBefore,
         slots: scheduler.running.length,

@@ -8,10 +8,13 @@ import type { EngineHost } from "../../runtime/host.ts";
 import type { LoopSink } from "../../runtime/loop.ts";
 import { type Sequence, State } from "../../runtime/sequence.ts";
 import { FragmentedEngine } from "../evaluation/fragments.ts";
-import { sequenceOf } from "../evaluation/replay.ts";
+import type { StepCost } from "../../runtime/sim/cost.ts";
+import { noWork, readWork } from "../../runtime/sim/work.ts";
+import { replay, sequenceOf } from "../evaluation/replay.ts";
+import type { WorkloadRequest } from "../workloads/workload.ts";
 import { type OpenSide } from "../evaluation/sides.ts";
 import { median } from "../report.ts";
-import { between, type Calibration } from "./measured_cost.ts";
+import { between, type Calibration, type Traffic } from "./measured_cost.ts";
 
 const ROWS = [1, 2, 4, 8, 16, 32, 64, 128, 256];
 const BATCHES = [1, 2, 4, 8, 16];
@@ -20,7 +23,7 @@ const LONG = 3_000;
 const DECODE_STEPS = 25;
 const PROMPT_STEPS = 9;
 /** Of {@link ROWS}: at which attention to a long prompt is measured. */
-const DEEP_ROWS = 64;
+const DEEP_ROWS = [8, 64] as const;
 const MOVED_BLOCKS = 32;
 
 /** Turns a loop until a step has completed. */
@@ -56,8 +59,8 @@ function prompt(length: number, seed: number): Int32Array {
   return Int32Array.from({ length }, (_, i) => 3 + (seed * 977 + i * 31) % 4_000);
 }
 
-/** Steps of `batch` rows that decode over `history` tokens: what one runs, and what one takes with what is between. */
-function decode(steps: Steps, batch: number, history: number): { exec: number; all: number } {
+/** Steps of `batch` rows that decode over `history` tokens: what one runs, and what lies between two. */
+function decode(steps: Steps, batch: number, history: number): { exec: number; gap: number } {
   const { loop, scheduler } = steps.host;
   const sequences = Array.from(
     { length: batch },
@@ -65,18 +68,31 @@ function decode(steps: Steps, batch: number, history: number): { exec: number; a
   );
   for (const one of sequences) loop.submit(one);
   while (scheduler.running.length < batch || sequences.some(({ generated }) => generated < 2)) steps.next();
-  const execs: number[] = [];
-  const start = performance.now();
-  for (let i = 0; i < DECODE_STEPS; i++) execs.push(steps.next());
-  const all = 1000 * (performance.now() - start) / DECODE_STEPS;
+  const execs: number[] = [], gaps: number[] = [];
+  for (let i = 0, last = performance.now(); i < DECODE_STEPS; i++) {
+    const exec = steps.next(), now = performance.now();
+    execs.push(exec);
+    gaps.push(1000 * (now - last) - exec);
+    last = now;
+  }
   steps.end(sequences);
-  return { exec: median(execs), all };
+  return { exec: median(execs), gap: median(gaps) };
 }
 
-/** A step of so many rows of a prompt: what it takes, and the pairs of a row and a token that it sees. */
+/** A step of a prompt's rows: what it takes, the pairs of a row and a token that it sees, and the tokens seen. */
 interface PromptStep {
   micros: number;
   pairs: number;
+  kv: number;
+}
+
+/** What a pair takes and what a token takes, whoever sees it: so that both steps come out, or the second alone. */
+function attention([few, many]: PromptStep[]): { perPrefillPair: number; perPrefillKv: number } {
+  const [a, b] = [few!, many!];
+  const perPrefillPair = (b.micros * a.kv - a.micros * b.kv) / (b.pairs * a.kv - a.pairs * b.kv);
+  const perPrefillKv = (a.micros - a.pairs * perPrefillPair) / a.kv;
+  if (perPrefillPair > 0 && perPrefillKv > 0) return { perPrefillPair, perPrefillKv };
+  return { perPrefillPair: Math.max(0, b.micros / b.pairs), perPrefillKv: 0 };
 }
 
 /** Steps of `rows` rows at the beginning of prompts, the second of each: the first may find threads asleep. */
@@ -93,7 +109,7 @@ function begin(steps: Steps, rows: number): PromptStep {
     return exec;
   });
   scheduler.chunkLimit = limit;
-  return { micros: median(execs), pairs: rows * 1.5 * rows };
+  return { micros: median(execs), pairs: rows * 1.5 * rows, kv: 2 * rows };
 }
 
 /** Steps of `rows` rows of a prompt from `position` on. */
@@ -101,18 +117,21 @@ function goOn(steps: Steps, rows: number, position: number): PromptStep {
   const { loop, scheduler } = steps.host;
   const limit = scheduler.chunkLimit;
   const sequence = sequenceOf({
-    promptTokens: prompt(position + rows * (PROMPT_STEPS + 4) + 1, rows),
+    promptTokens: prompt(position + 3 * limit + rows * (PROMPT_STEPS + 4), rows),
     maxTokens: 1,
   });
   loop.submit(sequence);
   while (sequence.scheduled < position) steps.next();
   scheduler.chunkLimit = rows;
+  // Steps of `limit` rows lead there, two of them at once.
+  const begin = sequence.scheduled;
   // What was planned before the limit changed, and the first steps of their kind.
   for (let i = 0; i < 3; i++) steps.next();
   const execs = Array.from({ length: PROMPT_STEPS }, () => steps.next());
   scheduler.chunkLimit = limit;
   steps.end([sequence]);
-  return { micros: median(execs), pairs: rows * (position + rows * (3 + PROMPT_STEPS / 2)) };
+  const middle = begin + rows * (3 + PROMPT_STEPS / 2);
+  return { micros: median(execs), pairs: rows * middle, kv: middle + rows / 2 };
 }
 
 /** Measures an engine with slots for {@link BATCHES} and a context of more than {@link LONG} tokens; a few seconds. */
@@ -121,11 +140,13 @@ export function calibrate(open: OpenSide): Calibration {
   open.sink.to = steps;
   open.host.pager.dropCache();
   const fresh = ROWS.map((rows) => ({ rows, ...begin(steps, rows) }));
-  const near = fresh.find(({ rows }) => rows === DEEP_ROWS)!, deep = goOn(steps, DEEP_ROWS, LONG / 2);
-  const perPrefillPair = Math.max(0, (deep.micros - near.micros) / (deep.pairs - near.pairs));
+  const { perPrefillPair, perPrefillKv } = attention(DEEP_ROWS.map((rows) => {
+    const near = fresh.find((one) => one.rows === rows)!, deep = goOn(steps, rows, LONG / 2);
+    return { micros: deep.micros - near.micros, pairs: deep.pairs - near.pairs, kv: deep.kv - near.kv };
+  }));
   // Without the attention that was in it.
-  const body = fresh.map(({ rows, micros, pairs }) =>
-    [rows, Math.max(0, micros - pairs * perPrefillPair)] as const
+  const body = fresh.map(({ rows, micros, pairs, kv }) =>
+    [rows, Math.max(0, micros - pairs * perPrefillPair - kv * perPrefillKv)] as const
   );
   const short = BATCHES.map((batch) => ({ batch, ...decode(steps, batch, SHORT) }));
   const head = short.map(({ batch, exec }) => [batch, Math.max(0, exec - between(body, batch))] as const);
@@ -138,9 +159,29 @@ export function calibrate(open: OpenSide): Calibration {
     head,
     perDecodeToken,
     perPrefillPair,
+    perPrefillKv,
     perMovedBlock: movedBlock(),
-    gap: Math.max(0, median(short.map(({ exec, all }) => all - exec))),
+    gap: Math.max(0, median(short.map(({ gap }) => gap))),
   };
+}
+
+/** Replays `requests` and holds each step against `cost`. */
+export function traffic(open: OpenSide, requests: readonly WorkloadRequest[], cost: StepCost): Traffic {
+  const { host, sink } = open;
+  const { engine: { info }, sizes: { native: { slots } } } = host;
+  const u32 = new Uint32Array(host.descriptor.bytes.buffer);
+  const work = noWork(), promised: number[] = [];
+  const onCommit = () => {
+    readWork(u32, info, slots, work);
+    promised.push((work.prefillPairs > 0 ? -1 : 1) * cost(work));
+  };
+  const { steps: { execMs } } = replay(host, sink, requests, { onCommit });
+  const decode: number[] = [], mixed: number[] = [];
+  execMs.forEach((ms, i) => {
+    const micros = promised[i]!;
+    (micros < 0 ? mixed : decode).push(1000 * ms / Math.abs(micros));
+  });
+  return { decode, mixed };
 }
 
 function movedBlock(): number {

@@ -45,11 +45,15 @@ Deno.test("measuredCost() adds up what was measured", () => {
     head: [[1, 5], [2, 7]],
     perDecodeToken: 0.5,
     perPrefillPair: 0.25,
+    perPrefillKv: 0.5,
     perMovedBlock: 3,
     gap: 2,
   });
   assertEquals(cost({ ...IDLE, rows: 2 }), 20);
-  assertEquals(cost({ ...IDLE, rows: 2, samples: 2, decodeKv: 10, prefillPairs: 8, movedBlocks: 1 }), 37);
+  assertEquals(
+    cost({ ...IDLE, rows: 2, samples: 2, decodeKv: 10, prefillKv: 4, prefillPairs: 8, movedBlocks: 1 }),
+    39,
+  );
   assertEquals(between([[1, 10], [3, 30]], 5), 50);
 });
 

@@ -159,9 +159,14 @@ HWY_INLINE void ScoreTile(const float* q, size_t q_stride, size_t head_dim, size
       }
     }
     for (size_t i = 0; i < Mr; ++i) {
+      float* to = scores + i * kSplitTokens + t;
+      if (t + Nr <= kTileTokens) {  // what it writes past the end Softmax overwrites
+        Reduce4(acc[i][0], acc[i][1], acc[i][2], acc[i][3], scale, to);
+        continue;
+      }
       float sums[Nr];
-      Reduce4(acc[i][0], acc[i][1], acc[i][2], acc[i][3], sums);
-      for (uint32_t j = 0; j < Nr && t + j < end; ++j) scores[i * kSplitTokens + t + j] = sums[j] * scale;
+      Reduce4(acc[i][0], acc[i][1], acc[i][2], acc[i][3], scale, sums);
+      for (uint32_t j = 0; j < Nr && t + j < end; ++j) to[j] = sums[j];
     }
   }
 }

@@ -51,7 +51,7 @@ HWY_INLINE void ScoreFar(const FarView& far, const float* q, float scale, float*
     const FarSums a = SumFar(q, far.head_dim, far.at.variances + at, far.at.lows + at, far.at.highs + at);
     const FarSums b = SumFar(q, far.head_dim, far.at.variances + next, far.at.lows + next, far.at.highs + next);
     float sums[4];
-    Reduce4(a.spread, a.bound, b.spread, b.bound, sums);
+    Reduce4(a.spread, a.bound, b.spread, b.bound, 1.0f, sums);
     const float product = scores[s];
     scores[r] = FarScore(scores[r], sums[0], sums[1], scale, far.at.log_counts[r]);
     if (s != r) scores[s] = FarScore(product, sums[2], sums[3], scale, far.at.log_counts[s]);

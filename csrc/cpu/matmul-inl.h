@@ -61,7 +61,7 @@ struct Columns {
 template <size_t Nr, typename T>
 HWY_INLINE void Finish(const MatMulOut& to, size_t row, const Columns<Nr, T>& w, const VF* acc) {
   float sums[Nr];
-  for (size_t j = 0; j < Nr; j += 4) Reduce4(acc[j], acc[j + 1], acc[j + 2], acc[j + 3], sums + j);
+  for (size_t j = 0; j < Nr; j += 4) Reduce4(acc[j], acc[j + 1], acc[j + 2], acc[j + 3], 1.0f, sums + j);
   if (w.has_bias) {
     for (size_t j = 0; j < w.count; ++j) sums[j] += w.bias[j];
   }

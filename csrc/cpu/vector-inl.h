@@ -105,14 +105,14 @@ HWY_INLINE void StoreUpTo(VF v, float* p, size_t n) {
   }
 }
 
-// The sum of the lanes of each of four vectors. The order within one vector is fixed by its lanes, not
+// The sum of the lanes of each of four vectors, times scale. The order within one vector is fixed by its lanes, not
 // by its neighbours: (0+2) + (1+3) inside each 128-bit block, then halves of blocks onto each other.
-HWY_INLINE void Reduce4(VF a, VF b, VF c, VF d, float* HWY_RESTRICT out) {
+HWY_INLINE void Reduce4(VF a, VF b, VF c, VF d, float scale, float* HWY_RESTRICT out) {
 #if HWY_TARGET == HWY_SCALAR
-  out[0] = hn::GetLane(a);
-  out[1] = hn::GetLane(b);
-  out[2] = hn::GetLane(c);
-  out[3] = hn::GetLane(d);
+  out[0] = hn::GetLane(a) * scale;
+  out[1] = hn::GetLane(b) * scale;
+  out[2] = hn::GetLane(c) * scale;
+  out[3] = hn::GetLane(d) * scale;
 #else
   const DF df;
   const hn::RepartitionToWide<DF> d64;
@@ -126,19 +126,21 @@ HWY_INLINE void Reduce4(VF a, VF b, VF c, VF d, float* HWY_RESTRICT out) {
   const hn::Half<DF> d8;
   const hn::Half<decltype(d8)> d4;
   const auto sum8 = hn::Add(hn::LowerHalf(d8, abcd), hn::UpperHalf(d8, abcd));
-  hn::StoreU(hn::Add(hn::LowerHalf(d4, sum8), hn::UpperHalf(d4, sum8)), d4, out);
+  const auto sum = hn::Add(hn::LowerHalf(d4, sum8), hn::UpperHalf(d4, sum8));
+  hn::StoreU(hn::Mul(sum, hn::Set(d4, scale)), d4, out);
 #elif HWY_MAX_BYTES == 32
   const hn::Half<DF> d4;
-  hn::StoreU(hn::Add(hn::LowerHalf(d4, abcd), hn::UpperHalf(d4, abcd)), d4, out);
+  const auto sum = hn::Add(hn::LowerHalf(d4, abcd), hn::UpperHalf(d4, abcd));
+  hn::StoreU(hn::Mul(sum, hn::Set(d4, scale)), d4, out);
 #else
-  hn::StoreU(abcd, df, out);
+  hn::StoreU(hn::Mul(abcd, hn::Set(df, scale)), df, out);
 #endif
 #endif
 }
 
 HWY_INLINE float Reduce(VF v) {
   float out[4];
-  Reduce4(v, v, v, v, out);
+  Reduce4(v, v, v, v, 1.0f, out);
   return out[0];
 }
 

@@ -23,6 +23,7 @@ import {
 import type { StepEngine } from "../loop.ts";
 import { type Clock, VirtualClock } from "./clock.ts";
 import type { StepCost, StepWork } from "./cost.ts";
+import { noWork, readWork } from "./work.ts";
 
 /** Where the sections of the records lie, as csrc/common/layout.cc places them. Bytes. */
 export function recordLayout(config: NativeEngineConfig, vocab: number): NativeEngineInfo {
@@ -109,15 +110,7 @@ export class SimulatedEngine implements StepEngine {
   /** Time in steps. */
   busy = 0;
   /** Of the last committed step. */
-  readonly work: StepWork = {
-    rows: 0,
-    samples: 0,
-    decodeKv: 0,
-    prefillKv: 0,
-    prefillPairs: 0,
-    groups: 0,
-    movedBlocks: 0,
-  };
+  readonly work: StepWork = noWork();
   readonly clock: Clock;
   readonly #config: NativeEngineConfig;
   readonly #cost: StepCost;
@@ -176,38 +169,8 @@ export class SimulatedEngine implements StepEngine {
 
   #read(u32: Uint32Array, flight: Flight): void {
     const { work } = this;
-    const { slots_offset, moves_offset } = this.info;
-    const padded = u32[HEADER.padded_window]!;
-    const decoding = u32[HEADER.num_decode]!;
-    work.rows = decoding + u32[HEADER.num_tokens]!;
-    work.groups = u32[HEADER.num_groups]!;
-    work.samples =
-      work.decodeKv =
-      work.prefillKv =
-      work.prefillPairs =
-      work.movedBlocks =
-        0;
-    for (let slot = 0; slot < this.#config.slots; slot++) {
-      const at = slots_offset / 4 + slot * SLOT.words;
-      const flags = u32[at + SLOT.flags]!;
-      const length = u32[at + SLOT.kv_len]!;
-      let samples = flags & KVRM.SLOT_SAMPLE;
-      if (flags & KVRM.SLOT_DECODE) {
-        samples = 1;
-        work.decodeKv += padded > 0 ? padded : length;
-      } else if (flags & KVRM.SLOT_PREFILL) {
-        const position = u32[at + SLOT.position]!;
-        const count = length - position;
-        work.prefillKv += length;
-        work.prefillPairs += count * position + count * (count + 1) / 2;
-      }
-      flight.samples[slot] = samples === 0 ? 0 : 1;
-      work.samples += flight.samples[slot]!;
-    }
+    readWork(u32, this.info, this.#config.slots, work, flight.samples);
     this.#readSegments(u32, flight);
-    for (let i = 0; i < u32[HEADER.num_moves]!; i++) {
-      work.movedBlocks += u32[moves_offset / 4 + i * MOVE.words + MOVE.count]!;
-    }
     this.#rows += work.rows;
     this.#moved += work.movedBlocks;
     this.#groups += work.groups;
