@@ -53,11 +53,11 @@ KVRM_SHARED_FN int64_t TypicalUnits(float p, int64_t all) {
   return wanted < all ? wanted : all;
 }
 
-// log(x) of a normal x > 0, to some 1e-15: log(m 2^e) = e log 2 + 2 atanh((m - 1) / (m + 1)).
+// log(x) of a normal x > 0, to some 1e-15 (of others, some number): log(m 2^e) = e log 2 + 2 atanh((m - 1) / (m + 1)).
 KVRM_SHARED_FN double SharedLog(double x) {
   int exponent = 0;
-  for (; x > 1.5; x = RoundedMul(x, 0.5)) ++exponent;
-  for (; x < 0.75; x = RoundedMul(x, 2.0)) --exponent;
+  for (; x > 1.5 && exponent < 1100; x = RoundedMul(x, 0.5)) ++exponent;
+  for (; x < 0.75 && exponent > -1100; x = RoundedMul(x, 2.0)) --exponent;
   const double s = RoundedDiv(RoundedAdd(x, -1.0), RoundedAdd(x, 1.0));
   const double square = RoundedMul(s, s);
   double sum = 0;

@@ -268,8 +268,8 @@ struct QuantKernel {
   static KVRM_INLINE void Tiles(const uint8_t* q, const Panel& panel, size_t subs, X x, uint32_t m,
                                 const uint8_t* ahead, float* acc) {
     uint32_t i = 0;
-    if constexpr (P::kTile > 4 && !kDirect) {
-      // Of 13 to 16 rows neither tile is a small one: eight and the rest.
+    if constexpr (P::kTile > 4) {
+      // Of 13 to 16 rows neither tile is a small one: eight and the rest. kDirect has one tile at most.
       for (uint32_t rows; m - i > P::kTile; i += rows, x.x += rows / 4 * x.group, ahead = nullptr) {
         rows = m - i <= P::kTile + 4 ? 8 : P::kTile;
         if (rows == 8) {
@@ -281,21 +281,21 @@ struct QuantKernel {
       acc += i * 16;
       switch (m - i) {
         case 12:
-          return Tile<F, 12>(q, panel, subs, x, ahead, acc);
+          return Tile<F, 12, kDirect>(q, panel, subs, x, ahead, acc);
         case 11:
-          return Tile<F, 11>(q, panel, subs, x, ahead, acc);
+          return Tile<F, 11, kDirect>(q, panel, subs, x, ahead, acc);
         case 10:
-          return Tile<F, 10>(q, panel, subs, x, ahead, acc);
+          return Tile<F, 10, kDirect>(q, panel, subs, x, ahead, acc);
         case 9:
-          return Tile<F, 9>(q, panel, subs, x, ahead, acc);
+          return Tile<F, 9, kDirect>(q, panel, subs, x, ahead, acc);
         case 8:
-          return Tile<F, 8>(q, panel, subs, x, ahead, acc);
+          return Tile<F, 8, kDirect>(q, panel, subs, x, ahead, acc);
         case 7:
-          return Tile<F, 7>(q, panel, subs, x, ahead, acc);
+          return Tile<F, 7, kDirect>(q, panel, subs, x, ahead, acc);
         case 6:
-          return Tile<F, 6>(q, panel, subs, x, ahead, acc);
+          return Tile<F, 6, kDirect>(q, panel, subs, x, ahead, acc);
         case 5:
-          return Tile<F, 5>(q, panel, subs, x, ahead, acc);
+          return Tile<F, 5, kDirect>(q, panel, subs, x, ahead, acc);
         default:
           acc -= i * 16;
       }
@@ -329,7 +329,7 @@ struct QuantKernel {
         for (size_t line = 0; line < kSubs * kDBytes<F>; line += 64) __builtin_prefetch(next + line, 0, 2);
       }
       if constexpr (F == KVRM_Q4_0 || F == KVRM_Q4_K) {
-        if (m <= 4) {
+        if (m <= P::kTile) {
           if constexpr (F == KVRM_Q4_0) {
             UnpackD(d + b * 32, subs, panel);
           } else {
