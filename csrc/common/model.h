@@ -26,7 +26,7 @@ struct Weight {
   // them itself data is memory that nobody has written.
   bool made_up = false;
   uint64_t made_up_key = 0;
-  // Where a backend's own form of the blocks is; null until it is made. A null pointer: there will be none.
+  // Where a backend's own form of the matrix is; null until it is made. A null pointer: there will be none.
   const std::atomic<const uint8_t*>* packed = nullptr;
   // Products with it round activations to BF16, which it is.
   bool rounds = false;

@@ -25,7 +25,7 @@ class Packer {
   // Stops where it is.
   ~Packer();
 
-  // w, a matrix in blocks, gets a form of its own in time: its turn comes after those added before.
+  // w, a matrix in blocks or in BF16, gets a form of its own in time: its turn comes after those added before.
   void Add(Weight* w);
 
   // w is in that form already: in `region`, with blocks of w->dtype.
