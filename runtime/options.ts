@@ -128,7 +128,8 @@ const QUANTIZE = {
   int4: KVRM.QUANTIZE_INT4,
   bf16: KVRM.QUANTIZE_BF16,
 } as const;
-const DEFAULT_SLOTS = 16;
+/** Sequences that run at once, where nobody says. */
+export const DEFAULT_SLOTS = 16;
 const DEFAULT_KV_MEMORY = 2 ** 30;
 /** Of the free memory, for a pool whose size was left open. */
 const MOST_OF_FREE_MEMORY = 0.85;

@@ -1,26 +1,19 @@
 import { assert, assertAlmostEquals, assertEquals } from "@std/assert";
 import { randomModel } from "../../runtime/model/folder.ts";
 import { engineSizes } from "../../runtime/options.ts";
-import { type StepWork, weightBytes } from "../../runtime/sim/cost.ts";
+import { weightBytes } from "../../runtime/sim/cost.ts";
+import { noWork } from "../../runtime/sim/work.ts";
 import type { KvMode } from "../../runtime/types.ts";
 import { MODEL } from "../evaluation/sides.ts";
 import { quantile } from "../report.ts";
 import { makeWorkload } from "../workloads/workload.ts";
-import { between, measuredCost } from "./measured_cost.ts";
+import { between, type Calibration, halfWay, inTraffic, measuredCost } from "./measured_cost.ts";
 import { Histogram } from "./histogram.ts";
 import { leastLoaded, Measurements, prefixAware, Replica, roundRobin, simulate } from "./replica.ts";
 
 const SHAPE = { hidden: 64, intermediate: 128, layers: 2, heads: 4, kvHeads: 2, vocab: 1000 } as const;
 const TABLES = randomModel({ ...SHAPE, maxPosition: 2048, dtype: "f16" });
-const IDLE: StepWork = {
-  rows: 0,
-  samples: 0,
-  decodeKv: 0,
-  prefillKv: 0,
-  prefillPairs: 0,
-  groups: 0,
-  movedBlocks: 0,
-};
+const IDLE = noWork();
 
 function sizes(kvMode: KvMode = "kv-rm", slots = 4) {
   // Without a budget of time the plan does not depend on what steps cost.
@@ -55,6 +48,38 @@ Deno.test("measuredCost() adds up what was measured", () => {
     39,
   );
   assertEquals(between([[1, 10], [3, 30]], 5), 50);
+});
+
+Deno.test("halfWay() is the mean of two calibrations, and says how much a step's time has changed", () => {
+  const one = (factor: number): Calibration => ({
+    body: [[1, 10 * factor], [3, 30]],
+    head: [[1, 5]],
+    perDecodeToken: factor,
+    perPrefillPair: 1,
+    perPrefillKv: 1,
+    perMovedBlock: 1,
+    gap: 2 * factor,
+  });
+  for (const [a, b] of [[one(1), one(2)], [one(2), one(1)]] as const) {
+    const { calibration, apart } = halfWay(a, b);
+    assertEquals(apart, 2);
+    assertEquals(calibration.body, [[1, 15], [3, 30]]);
+    assertEquals([calibration.perDecodeToken, calibration.gap], [1.5, 3]);
+  }
+});
+
+Deno.test("inTraffic() draws what steps of each kind were off by, the same for the same seed", () => {
+  const beside = { decode: [1, 2], mixed: [10] };
+  const costs = [7, 7, 8].map((seed) => {
+    const cost = inTraffic(({ rows }) => rows, beside, seed);
+    return Array.from({ length: 200 }, () => cost({ ...IDLE, rows: 3 }));
+  });
+  assertEquals(costs[0], costs[1]);
+  assert(costs[0]!.join() !== costs[2]!.join());
+  for (const value of costs[0]!) assert(value === 3 || value === 6);
+  const mean = costs[0]!.reduce((sum, value) => sum + value, 0) / 200;
+  assert(mean > 4 && mean < 5, `${mean}`);
+  assertEquals(inTraffic(({ rows }) => rows, beside, 1)({ ...IDLE, rows: 3, prefillPairs: 1 }), 30);
 });
 
 Deno.test("Histogram.quantile() is right to half a per cent", () => {

@@ -264,53 +264,22 @@ struct QuantKernel {
 
   // ---- a product --------------------------------------------------------------------------------------
 
+  // The tile of so many rows, Most of them at most.
+  template <uint32_t F, int Most, bool kDirect>
+  static KVRM_INLINE void TileOf(uint32_t rows, const uint8_t* q, const Panel& panel, size_t subs, X x,
+                                 const uint8_t* ahead, float* acc) {
+    if (rows == Most) return Tile<F, Most, kDirect>(q, panel, subs, x, ahead, acc);
+    if constexpr (Most > 1) TileOf<F, Most - 1, kDirect>(rows, q, panel, subs, x, ahead, acc);
+  }
+
   template <uint32_t F, bool kDirect>
   static KVRM_INLINE void Tiles(const uint8_t* q, const Panel& panel, size_t subs, X x, uint32_t m,
                                 const uint8_t* ahead, float* acc) {
-    uint32_t i = 0;
-    if constexpr (P::kTile > 4) {
-      // Of 13 to 16 rows neither tile is a small one: eight and the rest. kDirect has one tile at most.
-      for (uint32_t rows; m - i > P::kTile; i += rows, x.x += rows / 4 * x.group, ahead = nullptr) {
-        rows = m - i <= P::kTile + 4 ? 8 : P::kTile;
-        if (rows == 8) {
-          Tile<F, 8>(q, panel, subs, x, ahead, acc + i * 16);
-        } else {
-          Tile<F, P::kTile>(q, panel, subs, x, ahead, acc + i * 16);
-        }
-      }
-      acc += i * 16;
-      switch (m - i) {
-        case 12:
-          return Tile<F, 12, kDirect>(q, panel, subs, x, ahead, acc);
-        case 11:
-          return Tile<F, 11, kDirect>(q, panel, subs, x, ahead, acc);
-        case 10:
-          return Tile<F, 10, kDirect>(q, panel, subs, x, ahead, acc);
-        case 9:
-          return Tile<F, 9, kDirect>(q, panel, subs, x, ahead, acc);
-        case 8:
-          return Tile<F, 8, kDirect>(q, panel, subs, x, ahead, acc);
-        case 7:
-          return Tile<F, 7, kDirect>(q, panel, subs, x, ahead, acc);
-        case 6:
-          return Tile<F, 6, kDirect>(q, panel, subs, x, ahead, acc);
-        case 5:
-          return Tile<F, 5, kDirect>(q, panel, subs, x, ahead, acc);
-        default:
-          acc -= i * 16;
-      }
-    }
-    for (; i + 4 <= m; i += 4, x.x += x.group, ahead = nullptr)
-      Tile<F, 4, kDirect>(q, panel, subs, x, ahead, acc + i * 16);
-    switch (m - i) {
-      case 3:
-        return Tile<F, 3, kDirect>(q, panel, subs, x, ahead, acc + i * 16);
-      case 2:
-        return Tile<F, 2, kDirect>(q, panel, subs, x, ahead, acc + i * 16);
-      case 1:
-        return Tile<F, 1, kDirect>(q, panel, subs, x, ahead, acc + i * 16);
-      default:
-        return;
+    for (uint32_t i = 0, rows; i < m; i += rows, x.x += rows / 4 * x.group, ahead = nullptr) {
+      rows = m - i < P::kTile ? m - i : P::kTile;
+      // Of 13 to 16 rows neither tile is a small one: eight and the rest.
+      if (P::kTile > 8 && m - i > P::kTile && m - i <= P::kTile + 4) rows = 8;
+      TileOf<F, P::kTile, kDirect>(rows, q, panel, subs, x, ahead, acc + i * 16);
     }
   }
 

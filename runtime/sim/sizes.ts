@@ -5,7 +5,7 @@
  */
 import { InvalidRequestError } from "../errors.ts";
 import { type ModelTables, randomModel } from "../model/tables.ts";
-import { type EngineOptions, type EngineSizes, engineSizes } from "../options.ts";
+import { DEFAULT_SLOTS, type EngineOptions, type EngineSizes, engineSizes } from "../options.ts";
 import { readCard, SHAPES } from "./cards.ts";
 import { type Card, kvBytes, type Shape, weightBytes } from "./cost.ts";
 
@@ -78,7 +78,7 @@ export function simulatedSizes(
     ...engineSizes(
       {
         ...options,
-        ...(most < Infinity && { slots: Math.min(options.slots ?? 16, most) }),
+        ...(most < Infinity && { slots: Math.min(options.slots ?? DEFAULT_SLOTS, most) }),
         kvMemory: memory,
         // What an answer says is made up: it can follow no grammar.
         structuredOutput: false,

@@ -5,23 +5,16 @@ import { InvalidRequestError } from "../../runtime/errors.ts";
 import { randomModel } from "../../runtime/model/folder.ts";
 import { type EngineOptions, engineSizes } from "../../runtime/options.ts";
 import { H200, readCard, SHAPES } from "../../runtime/sim/cards.ts";
-import { kvBytes, rooflineCost, type StepWork, weightBytes } from "../../runtime/sim/cost.ts";
+import { kvBytes, rooflineCost, weightBytes } from "../../runtime/sim/cost.ts";
 import { recordLayout } from "../../runtime/sim/engine.ts";
 import { simulatedSizes, simulationOf } from "../../runtime/sim/sizes.ts";
+import { noWork } from "../../runtime/sim/work.ts";
 import type { KvMode } from "../../runtime/types.ts";
 import { MODEL } from "../e2e/service.ts";
 
 const SHAPE = { hidden: 64, intermediate: 128, layers: 2, heads: 4, kvHeads: 2, vocab: 1000 } as const;
 const TABLES = randomModel({ ...SHAPE, maxPosition: 2048, dtype: "f16" });
-const IDLE: StepWork = {
-  rows: 0,
-  samples: 0,
-  decodeKv: 0,
-  prefillKv: 0,
-  prefillPairs: 0,
-  groups: 0,
-  movedBlocks: 0,
-};
+const IDLE = noWork();
 
 function sizes(kvMode: KvMode = "kv-rm", slots = 4) {
   return engineSizes({ model: "", slots, kvMode, maxContext: 1024, structuredOutput: false }, TABLES, "f16");
