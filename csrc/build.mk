@@ -54,6 +54,7 @@ build/san/cpu/ops_%.o: NATIVE_EXTRA := -fno-sanitize=null,alignment,object-size
 build/san/cpu/quant_%.o: NATIVE_EXTRA := -fno-sanitize=null,alignment,object-size
 # The test emulates instructions in plain C++, much of it.
 build/obj/cpu/quant_test.o: NATIVE_EXTRA := -O1 -Wno-psabi
+%/cpu/tile_matmul_test.o: NATIVE_EXTRA := -Wno-psabi
 
 build/libkvrm_cpu.so: $(NATIVE_SRC:csrc/%.cc=build/obj/%.o) csrc/exports.map
 	$(CXX) -shared -pthread -static-libstdc++ -static-libgcc -Wl,--version-script=csrc/exports.map -Wl,--gc-sections \

@@ -7,6 +7,7 @@
 #include "bf16.h"
 #include "ops.h"
 #include "quant.h"
+#include "tile_matmul.h"
 
 namespace kvrm::cpu {
 namespace {
@@ -67,7 +68,7 @@ template <typename Bytes>
 size_t MostOfQuantised(const Model& model, const Bytes& bytes) {
   size_t most = 0;
   const auto widen = [&](const Weight& w) {
-    if (w.packed) most = std::max<size_t>(most, bytes(w));
+    if (w.packed || w.tile_parts != 0) most = std::max<size_t>(most, bytes(w));
   };
   for (const LayerWeights& layer : model.layers) {
     for (const Weight& w : layer.by_role) widen(w);
@@ -149,6 +150,7 @@ Plan MakePlan(const Model& model, const kvrm_engine_config& config, uint32_t chu
   size(kPartialAcc, plan.attention.max_partials, m.head_dim * f32);
   size(kPartial, plan.attention.max_partials, sizeof(Partial));
   size(kQuant, 1, MostOfQuantised(model, [&](const Weight& w) {
+         if (w.tile_parts != 0) return TileRowsBytes(rows, w.cols, w.tile_parts);
          return w.rounds ? rows * Bf16RowBytes(w.cols) : QuantRowsBytes(rows, w.cols);
        }));
   size(kPackScratch, threads, MostOfQuantised(model, [](const Weight& w) {

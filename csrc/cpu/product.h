@@ -7,17 +7,26 @@
 #include "bf16.h"
 #include "quant.h"
 #include "step.h"
+#include "tile_matmul.h"
 
 namespace kvrm::cpu {
 
-// Before products with `weights`, which share their input x [m, cols] f32: where one of them is packed, makes 8-bit
-// integers of x, in kQuant, or BF16 where one wants that; never both, for a model's matrices are of one kind or the
-// rest in blocks. A stage of its own, so that it happens once and not in every tile.
+// Before products with `weights`, which share their input x [m, cols] f32: where one of them does not take x as it is,
+// puts into kQuant what it wants, 8-bit integers, or BF16 in rows or in tiles; never two of them, for beside blocks there
+// is no BF16. A stage of its own, so that it happens once and not in every tile.
 inline void QuantizeInput(const Step& step, std::initializer_list<const Weight*> weights, const float* x, uint32_t m) {
   for (const Weight* w : weights) {
-    if (!w->packed) continue;
+    if (!w->packed && w->tile_parts == 0) continue;
     const uint32_t cols = w->cols;
     uint8_t* out = step.arena + step.plan.offset[kQuant];
+    if (w->tile_parts != 0) {
+      // By steps of k and not by rows, which share lines of the cache.
+      ForRanges(step.threads, double(m) * cols / 2, cols / kTileStep, 1,
+                [&](uint32_t begin, uint32_t end, uint32_t) noexcept {
+                  TileKernel()->split(x, cols, m, cols, TileFormOf(*w), begin, end, out);
+                });
+      return;
+    }
     ForRanges(step.threads, double(m) * cols / 4, m, kXRows, [&](uint32_t begin, uint32_t end, uint32_t) noexcept {
       if (w->rounds) {
         RoundRows(x, cols, cols, begin, end, out);
@@ -34,6 +43,10 @@ inline void Product(const Step& step, uint32_t member, const Weight& w, const We
                     uint32_t cols, uint32_t m, float* out, size_t out_stride, uint32_t n_begin, uint32_t n_end,
                     bool add) {
   const uint8_t* quantised = step.arena + step.plan.offset[kQuant];
+  if (w.tile_parts != 0) {
+    return TileKernel()->product(
+        {w, bias, quantised, TileFormOf(w), m, out, out_stride, n_begin, n_end, add});
+  }
   if (!w.packed) return MatMul(w, bias, x, cols, m, out, out_stride, n_begin, n_end, add);
   const uint8_t* packed = w.packed->load(std::memory_order_acquire);
   const PackedProduct product{

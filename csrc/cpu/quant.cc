@@ -3,6 +3,7 @@
 #include <cstdlib>
 #include <cstring>
 
+#include "amx.h"
 #include "quant_targets.h"
 
 namespace kvrm::cpu {
@@ -15,6 +16,7 @@ QuantTargets AvailableQuantTargets() {
   const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
                       __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bw") &&
                       __builtin_cpu_supports("avx512vnni");
+  if (avx512 && HasAmx()) targets.kernels[targets.count++] = &kQuantAmx;
   if (avx512) targets.kernels[targets.count++] = &kQuantAvx512;
   if (avx2) targets.kernels[targets.count++] = &kQuantAvx2;
 #endif

@@ -16,6 +16,7 @@
 #ifndef KVRM_CPU_QUANT_H_
 #define KVRM_CPU_QUANT_H_
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 
@@ -32,9 +33,16 @@ constexpr uint64_t XGroupBytes(uint64_t cols, bool wide) {
   return kXRows * (cols / kQuantBlock) * (wide ? 128 : 64) + 2048;
 }
 
+// Rows of activations that lie together for a target that multiplies tiles, bytes of 32 numbers of them with all that
+// belongs to those, and bytes of whole rows.
+inline constexpr uint32_t kXTileRows = 16;
+inline constexpr uint64_t kXTileBlock = kXTileRows * (kQuantBlock + 12);
+constexpr uint64_t XTileBytes(uint64_t cols) { return cols / kQuantBlock * kXTileBlock + 320; }
+
 // Bytes of m rows of activations, in any form that a target wants.
 constexpr uint64_t QuantRowsBytes(uint64_t m, uint64_t cols) {
-  return (m + kXRows - 1) / kXRows * XGroupBytes(cols, true);
+  return std::max((m + kXRows - 1) / kXRows * XGroupBytes(cols, true),
+                  (m + kXTileRows - 1) / kXTileRows * XTileBytes(cols));
 }
 
 // One target's functions.
@@ -48,7 +56,7 @@ struct QuantKernels {
 
 // All targets that this build has and this processor can run, best first; the last is scalar.
 struct QuantTargets {
-  const QuantKernels* kernels[6];
+  const QuantKernels* kernels[8];
   size_t count;
 };
 QuantTargets AvailableQuantTargets();

@@ -15,14 +15,18 @@
 namespace kvrm::cpu {
 namespace quant_avx2 {
 
+// clang-format off
+#include "quant_unpack-inl.h"
 #include "quant-inl.h"
+#include "quant_product-inl.h"
+// clang-format on
 
 struct Policy {
   using VI = __m256i;
   using VF = __m256;
   static constexpr int kLanes = 8, kHalves = 2;
   static constexpr uint32_t kTile = 4;
-  static constexpr bool kWide = true;
+  static constexpr bool kWide = true, kSigned = false;
 
   static KVRM_INLINE VI Load(const void* p) { return _mm256_loadu_si256(static_cast<const VI*>(p)); }
   static KVRM_INLINE void Store(void* p, VI v) { _mm256_storeu_si256(static_cast<VI*>(p), v); }
@@ -194,7 +198,7 @@ struct Policy {
 }  // namespace quant_avx2
 
 const QuantKernels kQuantAvx2 = {"AVX2", quant_avx2::QuantKernel<quant_avx2::Policy>::QuantizeRows,
-                                 quant_avx2::QuantKernel<quant_avx2::Policy>::Product};
+                                 quant_avx2::QuantProduct<quant_avx2::QuantKernel<quant_avx2::Policy>>::Product};
 
 }  // namespace kvrm::cpu
 

@@ -36,6 +36,7 @@ extern const QuantKernels kQuantScalar;
 #if defined(__x86_64__)
 extern const QuantKernels kQuantAvx2;
 extern const QuantKernels kQuantAvx512;
+extern const QuantKernels kQuantAmx;
 #endif
 
 }  // namespace kvrm::cpu

@@ -7,6 +7,9 @@
 #define KVRM_QUANT_AVX512 kEmulatedAvx512
 #define KVRM_QUANT_AVX512_NAMESPACE quant_emulated_avx512
 #include "quant_avx512.cc"
+#define KVRM_QUANT_AMX kEmulatedAmx
+#define KVRM_QUANT_AMX_NAMESPACE quant_emulated_amx
+#include "quant_amx.cc"
 #define KVRM_HAS_EMULATED 1
 #endif
 
@@ -30,6 +33,9 @@ QuantTargets Targets() {
 #ifdef KVRM_HAS_EMULATED
   targets.kernels[targets.count] = targets.kernels[targets.count - 1];
   targets.kernels[targets.count - 1] = &kEmulatedAvx512;
+  ++targets.count;
+  targets.kernels[targets.count] = targets.kernels[targets.count - 1];
+  targets.kernels[targets.count - 1] = &kEmulatedAmx;
   ++targets.count;
 #endif
   return targets;

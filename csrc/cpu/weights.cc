@@ -10,6 +10,7 @@
 #include "packer.h"
 #include "quant.h"
 #include "thread_pool.h"
+#include "tile_matmul.h"
 
 namespace kvrm::cpu {
 namespace {
@@ -57,12 +58,17 @@ class Preparer {
       : model_(*model),
         threads_(ThreadCount(0)),
         packer_(std::make_shared<Packer>()),
+        tiles_(TileKernel() != nullptr && !HasBlocks(*model)),
         rounds_(model->config.quantize == KVRM_QUANTIZE_BF16 && !HasBlocks(*model)) {
     model->device = packer_;
   }
 
   kvrm_status Prepare(Weight* w) {
     const uint32_t dtype = PackedType(*w, model_.config.quantize);
+    if (tiles_ && (dtype == KVRM_F16 || dtype == KVRM_BF16) && w->cols % kTileStep == 0) {
+      w->tile_parts = rounds_ ? 1 : 2;
+      return w->interleaved_head == 0 && w->dtype == dtype ? KVRM_OK : Straighten(w, dtype);
+    }
     w->rounds = rounds_ && dtype == KVRM_BF16 && w->cols % kBf16Step == 0;
     if (IsBlocks(w->dtype) || (w->rounds && w->dtype == KVRM_BF16)) return packer_->Add(w), KVRM_OK;
     if (IsBlocks(dtype) || w->rounds) return Quantize(w, dtype);
@@ -122,7 +128,8 @@ class Preparer {
   Model& model_;
   ThreadPool threads_;
   std::shared_ptr<Packer> packer_;
-  // Matrices that share an input get it in one form, so beside blocks nothing is rounded.
+  // Matrices that share an input get it in one form, so beside blocks nothing is rounded, or made tiles of.
+  const bool tiles_;
   const bool rounds_;
 };
 
@@ -132,7 +139,7 @@ kvrm_status PrepareWeights(Model* model) {
   if (model->config.quantize == KVRM_QUANTIZE_FP8) {
     return Fail(KVRM_UNSUPPORTED, "load model: config.quantize is FP8, wanted NONE, INT8, INT4 or BF16 on the CPU");
   }
-  if (model->config.quantize == KVRM_QUANTIZE_BF16 && !HasBf16Products()) {
+  if (model->config.quantize == KVRM_QUANTIZE_BF16 && !HasBf16Products() && TileKernel() == nullptr) {
     return Fail(KVRM_UNSUPPORTED,
                 "load model: config.quantize is BF16, wanted NONE, INT8 or INT4 on a processor without AVX512_BF16");
   }
