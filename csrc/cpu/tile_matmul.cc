@@ -107,7 +107,13 @@ inline Dwords Rounded(Floats v) {
 
 // The upper halves of the dwords: those of a and then of b, or, by halves, a pair of each lane.
 inline Dwords UpperHalves(Dwords a, Dwords b, bool halves) {
-  if (halves) return (a >> 16) | (b & 0xffff0000u);
+  if (halves) {
+#ifdef KVRM_EMULATE_X86
+    return (a >> 16) | (b & 0xffff0000u);
+#else
+    return (Dwords)_mm512_ternarylogic_epi32((__m512i)(a >> 16), (__m512i)b, _mm512_set1_epi32(-65536), 0xf8);
+#endif
+  }
   return (Dwords)__builtin_shufflevector((Words)a, (Words)b, 1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31,
                                          33, 35, 37, 39, 41, 43, 45, 47, 49, 51, 53, 55, 57, 59, 61, 63);
 }
@@ -222,11 +228,14 @@ KVRM_TILE_INLINE void MultiplyFew7() {
   if constexpr (Groups > 2) _tile_dpbf16ps(2, 5, 7);
 }
 
-// A step of F16 weights of several groups as [first, second][group] tiles.
+// Quarter `part` of a step of F16 weights of several groups, as [first, second][group] tiles.
 template <uint32_t Groups>
-KVRM_TILE_INLINE void SplitStep(const uint8_t* w, size_t row_bytes, uint32_t rows, uint8_t* to) {
-  for (uint32_t r = 0; r < (Groups - 1) * kRowsOfW + rows; ++r) {
-    SplitHalves(w + r * row_bytes, to + r * 64, to + Groups * kTileBytes + r * 64);
+KVRM_TILE_INLINE void SplitQuarter(const uint8_t* w, size_t row_bytes, uint32_t lines, uint32_t part, uint8_t* to) {
+  constexpr uint32_t kLines = Groups * kRowsOfW / 4;
+#pragma GCC unroll 4
+  for (uint32_t r = part * kLines; r < (part + 1) * kLines; ++r) {
+    const size_t line = std::min(r, lines - 1);  // lines past the end are those of the last
+    SplitHalves(w + line * row_bytes, to + r * 64, to + Groups * kTileBytes + r * 64);
   }
 }
 
@@ -236,6 +245,7 @@ void Few(const TileProduct& p, uint32_t n, uint32_t rows) {
   const size_t row_bytes = size_t{2} * p.w.cols, group = kRowsOfW * row_bytes;
   const uint32_t steps = p.w.cols / kTileStep, ahead_steps = std::min(steps, kAheadSteps);
   const size_t part = TilePartBytes(p.m), stride = size_t{4} * p.m;
+  [[maybe_unused]] const uint32_t lines = (Groups - 1) * kRowsOfW + rows;
   const uint8_t* w = static_cast<const uint8_t*>(p.w.data) + n * row_bytes;
   const uint8_t* x = p.x;
   alignas(64) uint8_t split[2][kHalves ? 2 * Groups * kTileBytes : 1];
@@ -243,7 +253,9 @@ void Few(const TileProduct& p, uint32_t n, uint32_t rows) {
   _tile_zero(0);
   if constexpr (Groups > 1) _tile_zero(1);
   if constexpr (Groups > 2) _tile_zero(2);
-  if constexpr (kHalves) SplitStep<Groups>(w, row_bytes, rows, split[0]);
+  if constexpr (kHalves) {
+    for (uint32_t part = 0; part < 4; ++part) SplitQuarter<Groups>(w, row_bytes, lines, part, split[0]);
+  }
   for (uint32_t s = 0; s < steps; ++s, w += 64, x += Parts * part) {
     // The end of a row asks for the beginning of the one that comes after these.
     const uint8_t* ahead = w + (s + ahead_steps < steps ? size_t{64} * ahead_steps
@@ -256,17 +268,25 @@ void Few(const TileProduct& p, uint32_t n, uint32_t rows) {
     } else {
       LoadFewWeights<Groups>(w, group, row_bytes);
     }
+    // The next step's weights come apart between the products of this one's, the last step's once more.
+    const uint8_t* next = s + 1 < steps ? w + 64 : w;
+    const auto apart = [&](uint32_t quarter) {
+      if constexpr (kHalves) SplitQuarter<Groups>(next, row_bytes, lines, quarter, split[(s + 1) % 2]);
+    };
     if constexpr (Parts == 2) {
       _tile_loadd(7, x + part, stride);
       MultiplyFew7<Groups>();
+      apart(0);
     }
     _tile_loadd(6, x, stride);
     MultiplyFew6<Groups>();
     if constexpr (kHalves) {
+      apart(1);
       LoadFewWeights<Groups>(split[s % 2] + Groups * kTileBytes, kTileBytes, 64);
       MultiplyFew6<Groups>();
+      apart(2);
       MultiplyFew7<Groups>();
-      if (s + 1 < steps) SplitStep<Groups>(w + 64, row_bytes, rows, split[(s + 1) % 2]);
+      apart(3);
     }
   }
   _tile_stored(0, sums[0], 64);
