@@ -12,6 +12,8 @@ export interface Process extends AsyncDisposable {
   /** Without a slash at its end. */
   url: string;
   child: Deno.ChildProcess;
+  /** What it has written to standard error so far. */
+  said(): string;
   /** Ends the process with a signal, and gives its exit code and what it wrote to standard error. */
   stop(signal: Deno.Signal): Promise<{ code: number; stderr: string }>;
 }
@@ -48,7 +50,11 @@ export async function startServer(
   environment: Record<string, string> = {},
 ): Promise<Process> {
   const child = command(flags, environment).spawn();
-  const stderr = new Response(child.stderr).text();
+  let said = "";
+  const stderr = (async () => {
+    for await (const text of child.stderr.pipeThrough(new TextDecoderStream())) said += text;
+    return said;
+  })();
   const line = await firstLine(child.stdout);
   const url = /https?:\/\/[\w.:[\]]+/.exec(line)?.[0];
   if (url === undefined) throw new Error(`no address in ${JSON.stringify(line)}: ${await stderr}`);
@@ -60,7 +66,7 @@ export async function startServer(
     }
     return { code: (await child.status).code, stderr: await stderr };
   };
-  return { line, url, child, stop, [Symbol.asyncDispose]: async () => void await stop("SIGKILL") };
+  return { line, url, child, said: () => said, stop, [Symbol.asyncDispose]: async () => void await stop("SIGKILL") };
 }
 
 async function firstLine(stdout: ReadableStream<Uint8Array<ArrayBuffer>>): Promise<string> {
