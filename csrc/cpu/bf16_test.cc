@@ -31,7 +31,7 @@ std::vector<float> Multiply(const Weight& w, const Weight* bias, const std::vect
     RoundRows(x.data(), w.cols, w.cols, row, std::min(m, row + 5), rounded.get());
   const uint32_t groups = (w.rows + kGroupRows - 1) / kGroupRows;
   const Aligned packed = Allocate(groups * PackedGroupBytes(KVRM_BF16, w.cols));
-  PackGroups(w, 0, groups, packed.get());
+  PackGroups(w, 0, groups, false, packed.get());
   const Aligned scratch = Allocate(PackedGroupBytes(KVRM_BF16, w.cols));
   std::vector<float> out = start, from_file = start;
   for (uint32_t n = 0; n < w.rows; n += cut) {
@@ -46,7 +46,7 @@ std::vector<float> Multiply(const Weight& w, const Weight* bias, const std::vect
                           add};
     MultiplyBf16(product);
     product.out = from_file.data();
-    ProductFromFile(MultiplyBf16, w, product, scratch.get());
+    ProductFromFile(MultiplyBf16, w, false, product, scratch.get());
   }
   CHECK(SameBits(out.data(), from_file.data(), out.size()));
   return out;

@@ -199,7 +199,8 @@ void BenchQuantProduct(const Bench& bench, uint32_t dtype, uint32_t m, uint32_t 
   Floats out(size_t{m} * rows);
   std::vector<uint8_t, HugePages<uint8_t>> quantised(QuantRowsBytes(m, cols));
   const double seconds = Best(threads, [&](size_t t, size_t repeat) {
-    if (t == 0) (is_bf16 ? RoundRows : kernels.quantize_rows)(x.data(), cols, cols, 0, m, quantised.data());
+    if (t == 0 && is_bf16) RoundRows(x.data(), cols, cols, 0, m, quantised.data());
+    if (t == 0 && !is_bf16) kernels.quantize_rows(x.data(), cols, m, cols, 0, m, quantised.data());
     const PackedMatrix w{bench.buffer.get() + repeat % copies * bytes, dtype, rows, cols};
     const uint32_t share = (rows / static_cast<uint32_t>(threads) + 31) / 32 * 32;
     const uint32_t begin = static_cast<uint32_t>(t) * share;

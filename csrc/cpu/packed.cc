@@ -73,9 +73,9 @@ void InterleaveRows(const uint8_t* const (&rows)[kGroupRows], uint32_t count, ui
 
 uint64_t PackedGroupBytes(uint32_t dtype, uint32_t cols) { return (kGroupRows * RowBytes(dtype, cols) + 63) / 64 * 64; }
 
-void PackGroup(const Weight& w, uint32_t g, uint8_t* to) {
+void PackGroup(const Weight& w, uint32_t g, bool flip, uint8_t* to) {
   const BlockParts parts = PartsOf(w.dtype, w.cols);
-  const uint32_t flip = w.dtype == KVRM_Q8_0 ? 0x80808080u : 0;
+  const uint32_t flips = flip && w.dtype == KVRM_Q8_0 ? 0x80808080u : 0;
   const uint64_t row_bytes = RowBytes(w.dtype, w.cols);
   const uint32_t rows = std::min(kGroupRows, w.rows - g * kGroupRows);
   if (rows < kGroupRows) std::memset(to, 0, PackedGroupBytes(w.dtype, w.cols));
@@ -90,9 +90,9 @@ void PackGroup(const Weight& w, uint32_t g, uint8_t* to) {
     for (uint32_t j = 0; j < parts.dwords; j += 4, to += 4 * 64) {
       const uint64_t at = block + parts.first + 4 * j;
       if (rows == kGroupRows) {
-        InterleaveFour(from, at, flip, to);
+        InterleaveFour(from, at, flips, to);
       } else {
-        InterleaveRows(from, rows, at, flip, to);
+        InterleaveRows(from, rows, at, flips, to);
       }
     }
     if (parts.d < 0) continue;
@@ -101,15 +101,15 @@ void PackGroup(const Weight& w, uint32_t g, uint8_t* to) {
   }
 }
 
-void PackGroups(const Weight& w, uint32_t begin, uint32_t end, uint8_t* packed) {
+void PackGroups(const Weight& w, uint32_t begin, uint32_t end, bool flip, uint8_t* packed) {
   const uint64_t group_bytes = PackedGroupBytes(w.dtype, w.cols);
-  for (uint32_t g = begin; g < end; ++g) PackGroup(w, g, packed + g * group_bytes);
+  for (uint32_t g = begin; g < end; ++g) PackGroup(w, g, flip, packed + g * group_bytes);
 }
 
-void ProductFromFile(void (*product)(const PackedProduct&), const Weight& file, const PackedProduct& p,
+void ProductFromFile(void (*product)(const PackedProduct&), const Weight& file, bool flip, const PackedProduct& p,
                      uint8_t* scratch) {
   for (uint32_t n = p.n_begin / kGroupRows * kGroupRows; n < p.n_end; n += kGroupRows) {
-    PackGroup(file, n / kGroupRows, scratch);
+    PackGroup(file, n / kGroupRows, flip, scratch);
     // As a matrix of this group alone.
     PackedProduct part = p;
     const uint32_t rows = std::min(kGroupRows, file.rows - n);

@@ -7,6 +7,8 @@
 
 #include "packed.h"
 
+#include "quant.h"
+
 namespace kvrm::cpu {
 namespace {
 
@@ -67,7 +69,7 @@ kvrm_status Packer::PackAll(ThreadPool* threads) {
     KVRM_TRY(Mapping::Reserve(groups * PackedGroupBytes(w.dtype, w.cols), "a matrix", &matrix.region));
     const auto pack = [&](uint32_t tile, uint32_t) noexcept {
       const uint32_t begin = tile * kTileGroups;
-      PackGroups(w, begin, std::min(groups, begin + kTileGroups), matrix.region.data());
+      PackGroups(w, begin, std::min(groups, begin + kTileGroups), QuantKernel().flips, matrix.region.data());
     };
     if (threads != nullptr) {
       threads->Run(tiles, pack);

@@ -31,7 +31,7 @@ inline void QuantizeInput(const Step& step, std::initializer_list<const Weight*>
       if (w->rounds) {
         RoundRows(x, cols, cols, begin, end, out);
       } else {
-        QuantKernel().quantize_rows(x, cols, cols, begin, end, out);
+        QuantKernel().quantize_rows(x, cols, m, cols, begin, end, out);
       }
     });
     return;
@@ -54,7 +54,7 @@ inline void Product(const Step& step, uint32_t member, const Weight& w, const We
   const auto multiply = w.rounds ? MultiplyBf16 : QuantKernel().product;
   if (packed) return multiply(product);
   const size_t scratch_bytes = step.plan.bytes[kPackScratch] / step.threads.threads();
-  ProductFromFile(multiply, w, product, step.arena + step.plan.offset[kPackScratch] + member * scratch_bytes);
+  ProductFromFile(multiply, w, QuantKernel().flips, product, step.arena + step.plan.offset[kPackScratch] + member * scratch_bytes);
 }
 
 }  // namespace kvrm::cpu

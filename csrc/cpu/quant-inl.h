@@ -181,7 +181,8 @@ struct QuantKernel {
     return {static_cast<const uint8_t*>(p.x) + row / 4 * group, group, p.w.cols / 32 * 4 * kXBlock};
   }
 
-  static void QuantizeRows(const float* x, size_t x_stride, uint32_t cols, uint32_t begin, uint32_t end, void* out) {
+  static void QuantizeRows(const float* x, size_t x_stride, uint32_t, uint32_t cols, uint32_t begin, uint32_t end,
+                           void* out) {
     const size_t blocks = cols / 32, wide = blocks * 4 * kXBlock;
     for (uint32_t row = begin; row < end; ++row) {
       uint8_t* at = static_cast<uint8_t*>(out) + row / 4 * XGroupBytes(cols, P::kWide) + row % 4 * kXBlock;

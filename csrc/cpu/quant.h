@@ -33,11 +33,11 @@ constexpr uint64_t XGroupBytes(uint64_t cols, bool wide) {
   return kXRows * (cols / kQuantBlock) * (wide ? 128 : 64) + 2048;
 }
 
-// Rows of activations that lie together for a target that multiplies tiles, bytes of 32 numbers of them with all that
-// belongs to those, and bytes of whole rows.
+// Rows of activations that lie together for a target that multiplies tiles, bytes of 32 numbers of them with their two
+// floats, and bytes of whole rows; the rest keeps them off the same sets, and holds half a pair (quant_amx-inl.h).
 inline constexpr uint32_t kXTileRows = 16;
-inline constexpr uint64_t kXTileBlock = kXTileRows * (kQuantBlock + 12);
-constexpr uint64_t XTileBytes(uint64_t cols) { return cols / kQuantBlock * kXTileBlock + 320; }
+inline constexpr uint64_t kXTileBlock = kXTileRows * (kQuantBlock + 8);
+constexpr uint64_t XTileBytes(uint64_t cols) { return cols / kQuantBlock * kXTileBlock + 576; }
 
 // Bytes of m rows of activations, in any form that a target wants.
 constexpr uint64_t QuantRowsBytes(uint64_t m, uint64_t cols) {
@@ -48,9 +48,11 @@ constexpr uint64_t QuantRowsBytes(uint64_t m, uint64_t cols) {
 // One target's functions.
 struct QuantKernels {
   const char* name;
+  bool flips;  // wants Q8_0 packed with its sign bits flipped
   // Rows [begin, end) of x [m, cols], begin a multiple of kXRows, to their place in `out` of QuantRowsBytes, 64-byte
   // aligned. cols is a multiple of 32. A row with a NaN or an infinity gives NaN outputs.
-  void (*quantize_rows)(const float* x, size_t x_stride, uint32_t cols, uint32_t begin, uint32_t end, void* out);
+  void (*quantize_rows)(const float* x, size_t x_stride, uint32_t m, uint32_t cols, uint32_t begin, uint32_t end,
+                        void* out);
   void (*product)(const PackedProduct& product);
 };
 

@@ -32,7 +32,7 @@ namespace KVRM_QUANT_AMX_NAMESPACE {
 }  // namespace KVRM_QUANT_AMX_NAMESPACE
 
 extern const QuantKernels KVRM_QUANT_AMX;
-const QuantKernels KVRM_QUANT_AMX = {"AMX", KVRM_QUANT_AMX_NAMESPACE::AmxKernel::QuantizeRows,
+const QuantKernels KVRM_QUANT_AMX = {"AMX", false, KVRM_QUANT_AMX_NAMESPACE::AmxKernel::QuantizeRows,
                                      KVRM_QUANT_AMX_NAMESPACE::AmxKernel::Product};
 
 }  // namespace kvrm::cpu

@@ -197,7 +197,7 @@ struct Policy {
 
 }  // namespace quant_avx2
 
-const QuantKernels kQuantAvx2 = {"AVX2", quant_avx2::QuantKernel<quant_avx2::Policy>::QuantizeRows,
+const QuantKernels kQuantAvx2 = {"AVX2", true, quant_avx2::QuantKernel<quant_avx2::Policy>::QuantizeRows,
                                  quant_avx2::QuantProduct<quant_avx2::QuantKernel<quant_avx2::Policy>>::Product};
 
 }  // namespace kvrm::cpu

@@ -96,27 +96,33 @@ struct Policy {
     const VI magnitude = Set32(0x7fffffff);
     const VI most =
         _mm512_max_epi32(And(_mm512_castps_si512(low), magnitude), And(_mm512_castps_si512(high), magnitude));
-    int32_t lanes[16];
-    Store(lanes, most);
-    int32_t largest = 0;
-    for (int i = 0; i < 16; ++i) largest = lanes[i] > largest ? lanes[i] : largest;
+    const int32_t largest = Reduce(_mm256_max_epi32(Lower(most), Upper(most)),
+                                   [](__m128i a, __m128i b) KVRM_LAMBDA { return _mm_max_epi32(a, b); });
     const QuantScale scale = ScaleOf(largest);
     const VF inverse = SetF(scale.inverse);
     VI a = _mm512_cvtps_epi32(MulF(low, inverse)), b = _mm512_cvtps_epi32(MulF(high, inverse));
     if (scale.inverse == 0) a = b = Set32(0);
     _mm_storeu_si128(reinterpret_cast<__m128i*>(to), _mm512_cvtsepi32_epi8(a));
     _mm_storeu_si128(reinterpret_cast<__m128i*>(to + 16), _mm512_cvtsepi32_epi8(b));
-    const int32_t first = Sum(a), second = Sum(b), sum = first + second;
+    // Pairs, fours and eights of neighbours: the sum of a's lanes, and of b's.
+    const __m256i pairs = _mm256_hadd_epi32(_mm256_add_epi32(Lower(a), Upper(a)), _mm256_add_epi32(Lower(b), Upper(b)));
+    const __m128i fours = _mm_add_epi32(_mm256_castsi256_si128(pairs), _mm256_extracti128_si256(pairs, 1));
+    const __m128i sums = _mm_hadd_epi32(fours, fours);
+    const int32_t first = _mm_cvtsi128_si32(sums), second = _mm_extract_epi32(sums, 1), sum = first + second;
     const float scales[2] = {scale.d, scale.d * static_cast<float>(sum)};
     const int32_t starts[4] = {-128 * sum, -8 * sum, -32 * first, -32 * second};
     std::memcpy(to + kXd, scales, 8);
     std::memcpy(to + kX128, starts, 16);
   }
 
-  static KVRM_INLINE int32_t Sum(VI v) {
-    int32_t lanes[16], sum = 0;
-    Store(lanes, v);
-    for (int i = 0; i < 16; ++i) sum += lanes[i];
-    return sum;
+  static KVRM_INLINE __m256i Lower(VI v) { return _mm512_castsi512_si256(v); }
+  static KVRM_INLINE __m256i Upper(VI v) { return _mm512_extracti64x4_epi64(v, 1); }
+
+  // All lanes together.
+  template <typename Combine>
+  static KVRM_INLINE int32_t Reduce(__m256i v, const Combine& combine) {
+    __m128i r = combine(_mm256_castsi256_si128(v), _mm256_extracti128_si256(v, 1));
+    r = combine(r, _mm_shuffle_epi32(r, 0x4e));
+    return _mm_cvtsi128_si32(combine(r, _mm_shuffle_epi32(r, 0xb1)));
   }
 };

@@ -25,6 +25,7 @@ struct QuantProduct {
   template <uint32_t F>
   static void Rows(const PackedProduct& p) {
     alignas(64) Panel panel;
+    if (F == KVRM_Q6_K) std::memset(panel.q, 0, sizeof(panel.q));
     alignas(64) float acc[K::kPassRows * 16];
     const size_t group_bytes = PackedGroupBytes(p.w.dtype, p.w.cols);
     for (uint32_t row = 0; row < p.m; row += K::kPassRows) {

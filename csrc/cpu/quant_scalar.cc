@@ -146,7 +146,7 @@ void Product(const PackedProduct& p) {
   }
 }
 
-void QuantizeRows(const float* x, size_t x_stride, uint32_t cols, uint32_t begin, uint32_t end, void* out) {
+void QuantizeRows(const float* x, size_t x_stride, uint32_t, uint32_t cols, uint32_t begin, uint32_t end, void* out) {
   const size_t blocks = cols / kQuantBlock;
   for (uint32_t row = begin; row < end; ++row) {
     XBlock* to = XRow(out, row, cols);
@@ -173,6 +173,6 @@ void QuantizeRows(const float* x, size_t x_stride, uint32_t cols, uint32_t begin
 
 }  // namespace
 
-const QuantKernels kQuantScalar = {"SCALAR", QuantizeRows, Product};
+const QuantKernels kQuantScalar = {"SCALAR", true, QuantizeRows, Product};
 
 }  // namespace kvrm::cpu

@@ -62,19 +62,27 @@ struct Blocks {
     Dequantize(dtype, file.data(), values.size(), values.data());
     weight = {file.data(), dtype, rows, cols};
     weight.interleaved_head = interleaved_head;
-    const uint32_t groups = (rows + kGroupRows - 1) / kGroupRows;
-    packed = Allocate(groups * PackedGroupBytes(dtype, cols));
-    const uint32_t half = groups / 2;
-    PackGroups(weight, half, groups, packed.get());
-    PackGroups(weight, 0, half, packed.get());
+    for (Aligned& form : packed) {
+      form = Allocate((rows + kGroupRows - 1) / kGroupRows * PackedGroupBytes(dtype, cols));
+    }
+    Pack();
   }
-  PackedMatrix matrix() const { return {packed.get(), weight.dtype, weight.rows, weight.cols}; }
+  void Pack() {
+    const uint32_t groups = (weight.rows + kGroupRows - 1) / kGroupRows, half = groups / 2;
+    for (const bool flip : {false, true}) {
+      PackGroups(weight, half, groups, flip, packed[flip].get());
+      PackGroups(weight, 0, half, flip, packed[flip].get());
+    }
+  }
+  PackedMatrix For(const QuantKernels& kernels) const {
+    return {packed[kernels.flips].get(), weight.dtype, weight.rows, weight.cols};
+  }
   double At(size_t n, size_t k) const { return values[weight.FileRow(uint32_t(n)) * weight.cols + k]; }
 
   std::vector<uint8_t> file;
   std::vector<float> values;
   Weight weight;
-  Aligned packed;
+  Aligned packed[2];  // with and without their sign bits flipped
 };
 
 // Rows of activations with some blocks of zeros and some large numbers.
@@ -96,7 +104,7 @@ std::vector<float> MultiplyParts(const QuantKernels& kernels, const PackedMatrix
                                  uint32_t cut, const Part& part) {
   const Aligned quantised = Allocate(QuantRowsBytes(m, w.cols));
   for (uint32_t row = 0; row < m; row += 8) {
-    kernels.quantize_rows(x.data(), w.cols, w.cols, row, std::min(m, row + 8), quantised.get());
+    kernels.quantize_rows(x.data(), w.cols, m, w.cols, row, std::min(m, row + 8), quantised.get());
   }
   std::vector<float> out = start;
   for (uint32_t n = 0; n < w.rows;) {
@@ -107,10 +115,10 @@ std::vector<float> MultiplyParts(const QuantKernels& kernels, const PackedMatrix
   return out;
 }
 
-std::vector<float> Multiply(const QuantKernels& kernels, const PackedMatrix& w, const Weight* bias,
+std::vector<float> Multiply(const QuantKernels& kernels, const Blocks& w, const Weight* bias,
                             const std::vector<float>& x, uint32_t m, const std::vector<float>& start, bool add,
                             uint32_t cut = 0) {
-  return MultiplyParts(kernels, w, bias, x, m, start, add, cut, kernels.product);
+  return MultiplyParts(kernels, w.For(kernels), bias, x, m, start, add, cut, kernels.product);
 }
 
 std::vector<float> MultiplyFromFile(const QuantKernels& kernels, const Weight& w, const Weight* bias,
@@ -118,7 +126,7 @@ std::vector<float> MultiplyFromFile(const QuantKernels& kernels, const Weight& w
                                     uint32_t cut) {
   const Aligned scratch = Allocate(PackedGroupBytes(w.dtype, w.cols));
   return MultiplyParts(kernels, {nullptr, w.dtype, w.rows, w.cols}, bias, x, m, start, add, cut,
-                       [&](const PackedProduct& p) { ProductFromFile(kernels.product, w, p, scratch.get()); });
+                       [&](const PackedProduct& p) { ProductFromFile(kernels.product, w, kernels.flips, p, scratch.get()); });
 }
 
 void CheckShape(Random& random, uint32_t dtype, uint32_t m, uint32_t rows, uint32_t cols) {
@@ -134,7 +142,7 @@ void CheckShape(Random& random, uint32_t dtype, uint32_t m, uint32_t rows, uint3
   const std::vector<float> start = Normals(random, size_t{m} * rows);
 
   const QuantTargets targets = Targets();
-  const std::vector<float> scalar = Multiply(*targets.kernels[targets.count - 1], w.matrix(), bias, x, m, start, add);
+  const std::vector<float> scalar = Multiply(*targets.kernels[targets.count - 1], w, bias, x, m, start, add);
   for (int check = 0; check < 30; ++check) {
     const size_t i = Between(random, 0, m - 1), n = Between(random, 0, rows - 1);
     // Rounding to 8 bits leaves at most half a step of each activation, a step being the largest of 32 over 127; the
@@ -155,7 +163,7 @@ void CheckShape(Random& random, uint32_t dtype, uint32_t m, uint32_t rows, uint3
 
   for (size_t t = 0; t < targets.count; ++t) {
     const QuantKernels& kernels = *targets.kernels[t];
-    const std::vector<float> whole = Multiply(kernels, w.matrix(), bias, x, m, start, add);
+    const std::vector<float> whole = Multiply(kernels, w, bias, x, m, start, add);
     if (!SameBits(whole.data(), scalar.data(), whole.size())) {
       test::Fail(__FILE__, __LINE__,
                  std::string(kernels.name) + " and SCALAR differ, format " + FormatOf(dtype).name + ", m " +
@@ -167,13 +175,13 @@ void CheckShape(Random& random, uint32_t dtype, uint32_t m, uint32_t rows, uint3
     CHECK(SameBits(early.data(), whole.data(), whole.size()));
     // Cut over n, at multiples of 16 and elsewhere; one row at a time.
     for (const uint32_t cut : {32u, 5u}) {
-      const std::vector<float> parts = Multiply(kernels, w.matrix(), bias, x, m, start, add, cut);
+      const std::vector<float> parts = Multiply(kernels, w, bias, x, m, start, add, cut);
       CHECK(SameBits(parts.data(), whole.data(), whole.size()));
     }
     for (uint32_t i = 0; i < m; i += 1 + m / 3) {
       const std::vector<float> row(x.begin() + long(i * cols), x.begin() + long((i + 1) * cols));
       const std::vector<float> row_start(start.begin() + long(i * rows), start.begin() + long((i + 1) * rows));
-      const std::vector<float> alone = Multiply(kernels, w.matrix(), bias, row, 1, row_start, add);
+      const std::vector<float> alone = Multiply(kernels, w, bias, row, 1, row_start, add);
       CHECK(SameBits(alone.data(), &whole[i * rows], rows));
     }
   }
@@ -206,7 +214,7 @@ TEST(NoSumOfIntegersOverflows) {
         if (dtype == KVRM_Q4_K || dtype == KVRM_Q5_K) std::memcpy(&bytes[b + 2], &one, 2);
       }
       w.file = bytes;
-      PackGroups(w.weight, 0, 1, w.packed.get());
+      w.Pack();
       Dequantize(dtype, w.file.data(), w.values.size(), w.values.data());
       for (const float sign : {1.0f, -1.0f}) {
         const std::vector<float> x(5 * 512, 127 * sign), start(5 * 16);
@@ -214,7 +222,7 @@ TEST(NoSumOfIntegersOverflows) {
         for (size_t k = 0; k < 512; ++k) sum += w.At(0, k) * x[k], terms += 127.0 * 63 * 64;
         const QuantTargets targets = Targets();
         for (size_t t = 0; t < targets.count; ++t) {
-          const std::vector<float> out = Multiply(*targets.kernels[t], w.matrix(), nullptr, x, 5, start, false);
+          const std::vector<float> out = Multiply(*targets.kernels[t], w, nullptr, x, 5, start, false);
           for (const float value : out) CHECK_NEAR(value, sum, 1e-6 * terms);
         }
       }
@@ -231,10 +239,10 @@ TEST(ARowWithNanOrInfinityIsNanAndTheOthersKeepTheirBits) {
     const std::vector<float> start(6 * 40);
     for (size_t t = 0; t < targets.count; ++t) {
       std::vector<float> dirty_x = x;
-      const std::vector<float> clean = Multiply(*targets.kernels[t], w.matrix(), nullptr, x, 6, start, false);
+      const std::vector<float> clean = Multiply(*targets.kernels[t], w, nullptr, x, 6, start, false);
       dirty_x[2 * 256 + 77] = NAN;
       dirty_x[4 * 256 + 255] = -INFINITY;
-      const std::vector<float> dirty = Multiply(*targets.kernels[t], w.matrix(), nullptr, dirty_x, 6, start, false);
+      const std::vector<float> dirty = Multiply(*targets.kernels[t], w, nullptr, dirty_x, 6, start, false);
       for (size_t i = 0; i < 6; ++i) {
         if (i == 2 || i == 4) {
           for (size_t n = 0; n < 40; ++n) CHECK(std::isnan(dirty[i * 40 + n]));

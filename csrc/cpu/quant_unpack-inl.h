@@ -6,7 +6,7 @@ constexpr size_t kSubBytes = 32 * 16;  // integers of a block of 32 for 16 rows,
 
 // The integers of eight blocks of 32 for 16 rows, and their scales, unpacked.
 struct alignas(64) Panel {
-  uint8_t q[kSubs * kSubBytes];  // [block][dword][16 rows][4]
+  uint8_t q[2 * kSubs * kSubBytes];  // [block][dword][16 rows][4], or as AmxPolicy says
   int32_t scale[2 * kSubs][16];  // Q6_K: of each 16
   float min[kSubs][16];
   float d[kSubs][16];  // K formats: d[0], and d[1] = -dmin
@@ -21,6 +21,14 @@ struct QuantUnpack {
   static KVRM_INLINE VI W(const uint8_t* w, size_t dword, int h) { return P::Load(w + dword * 64 + h * P::kLanes * 4); }
   static KVRM_INLINE void PutQ(Panel& panel, size_t sub, size_t dword, int h, VI q) {
     P::Store(panel.q + sub * kSubBytes + dword * 64 + h * P::kLanes * 4, q);
+  }
+  // Of Q6_K.
+  static KVRM_INLINE void PutQ6(Panel& panel, size_t sub, size_t dword, int h, VI q) {
+    if constexpr (P::kSigned) {
+      P::Store(panel.q + P::PlaceOfQ6(sub, dword), q);
+    } else {
+      PutQ(panel, sub, dword, h, q);
+    }
   }
 
   // Bytes that are `offset` too large, for targets that want them signed.
@@ -104,10 +112,10 @@ struct QuantUnpack {
       for (size_t j = 0; j < 8; ++j) {
         for (int h = 0; h < H; ++h) {
           const VI high = W(w, 32 + half * 8 + j, h), a = W(w, half * 16 + j, h), b = W(w, half * 16 + 8 + j, h);
-          PutQ(panel, 4 * half, j, h, Centred<32>(P::Or(P::And(a, mask), P::And(P::template Sll<4>(high), bits))));
-          PutQ(panel, 4 * half + 1, j, h, Centred<32>(P::Or(P::And(b, mask), P::And(P::template Sll<2>(high), bits))));
-          PutQ(panel, 4 * half + 2, j, h, Centred<32>(P::Or(P::And(P::template Srl<4>(a), mask), P::And(high, bits))));
-          PutQ(panel, 4 * half + 3, j, h,
+          PutQ6(panel, 4 * half, j, h, Centred<32>(P::Or(P::And(a, mask), P::And(P::template Sll<4>(high), bits))));
+          PutQ6(panel, 4 * half + 1, j, h, Centred<32>(P::Or(P::And(b, mask), P::And(P::template Sll<2>(high), bits))));
+          PutQ6(panel, 4 * half + 2, j, h, Centred<32>(P::Or(P::And(P::template Srl<4>(a), mask), P::And(high, bits))));
+          PutQ6(panel, 4 * half + 3, j, h,
                Centred<32>(P::Or(P::And(P::template Srl<4>(b), mask), P::And(P::template Srl<2>(high), bits))));
         }
       }

@@ -40,7 +40,8 @@ void QuantizeGroups(const Weight& w, uint32_t dtype, uint32_t begin, uint32_t en
     for (uint32_t r = 0; r < rows; ++r) {
       QuantizeRow(w, g * kGroupRows + r, dtype, values, blocks.data() + r * row_bytes);
     }
-    PackGroup({blocks.data(), dtype, rows, w.cols}, 0, packed + g * PackedGroupBytes(dtype, w.cols));
+    PackGroup({blocks.data(), dtype, rows, w.cols}, 0, QuantKernel().flips,
+              packed + g * PackedGroupBytes(dtype, w.cols));
   }
 }
 
