@@ -35,7 +35,7 @@ bool InProcessor() {
 bool HasAmx() {
   static const bool has = [] {
     const char* wanted = std::getenv("KVRM_CPU_TARGET");
-    return !(wanted && std::strcmp(wanted, "AMX") != 0) && InProcessor() && Permitted();
+    return (wanted == nullptr || *wanted == 0 || std::strcmp(wanted, "AMX") == 0) && InProcessor() && Permitted();
   }();
   return has;
 }

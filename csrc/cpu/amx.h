@@ -42,5 +42,9 @@ inline void WrittenBeforeTiles() {
 bool HasAmx();
 
 }  // namespace kvrm::cpu
+#else
+namespace kvrm::cpu {
+inline bool HasAmx() { return false; }
+}  // namespace kvrm::cpu
 #endif  // __x86_64__
 #endif  // KVRM_CPU_AMX_H_

@@ -1,4 +1,5 @@
-// amx_emulated.h - the instructions of AMX in plain C++, after their description in Intel's Software Developer's Manual.
+// amx_emulated.h - the instructions of AMX in plain C++, after their description in Intel's Software Developer's
+// Manual.
 #ifndef KVRM_CPU_AMX_EMULATED_H_
 #define KVRM_CPU_AMX_EMULATED_H_
 
@@ -71,8 +72,8 @@ inline void EmulateTileBf16(int c, int a, int b) {
       float chain[2] = {0, 0};
       for (int k = 0; k < t.bytes[a] / 4; ++k) {
         for (int i = 0; i < 2; ++i) {
-          chain[i] = EmulateFlush(std::fma(number(&t.data[a][m][4 * k + 2 * i]), number(&t.data[b][k][4 * n + 2 * i]),
-                                           chain[i]));
+          chain[i] = EmulateFlush(
+              std::fma(number(&t.data[a][m][4 * k + 2 * i]), number(&t.data[b][k][4 * n + 2 * i]), chain[i]));
         }
       }
       float sum;

@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "amx.h"
 #include "engine.h"
 #include "ops.h"
 #include "thread_pool.h"
@@ -18,7 +19,7 @@
 namespace kvrm {
 
 const char* BackendText() {
-  static const std::string& text = *new std::string(std::string("cpu/") + cpu::TargetName());
+  static const std::string& text = *new std::string(std::string("cpu/") + (cpu::HasAmx() ? "AMX" : cpu::TargetName()));
   return text.c_str();
 }
 

@@ -245,7 +245,7 @@ bool HasBf16Products() {
     __builtin_cpu_init();
     // A name that lowers the target lowers this too; AVX-512 is the highest.
     const char* wanted = std::getenv("KVRM_CPU_TARGET");
-    if (wanted && std::strncmp(wanted, "AVX3", 4) != 0) return false;
+    if (wanted && *wanted != 0 && std::strncmp(wanted, "AVX3", 4) != 0 && std::strcmp(wanted, "AMX") != 0) return false;
     return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
            __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bw") &&
            __builtin_cpu_supports("avx512bf16");

@@ -136,8 +136,7 @@ void TopLogprobs(const float* logits, uint32_t vocab, float log_sum_exp, uint32_
 // Philox4x32-10 (Salmon et al., SC 2011).
 void Philox4x32(uint64_t seed, const uint32_t counter[4], uint32_t out[4]);
 
-// Name of the SIMD target in use, e.g. "AVX3_SPR"; KVRM_CPU_TARGET=<name> in the environment lowers
-// it, for tests.
+// Name of the SIMD target in use, e.g. "AVX3"; KVRM_CPU_TARGET=<name> in the environment lowers it, for tests.
 const char* TargetName();
 
 // Sum over a buffer as fast as memory allows: for kvrm_measure_bandwidth.

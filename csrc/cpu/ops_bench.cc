@@ -227,8 +227,16 @@ void BenchTileProduct(const Bench& bench, uint32_t dtype, uint32_t parts, uint32
     const Weight w{bench.buffer.get() + repeat % copies * bytes, dtype, rows, cols};
     const uint32_t share = (rows / static_cast<uint32_t>(threads) + 31) / 32 * 32;
     const uint32_t begin = static_cast<uint32_t>(t) * share;
-    kernels->product(
-        {w, nullptr, split.data(), {parts, dtype == KVRM_F16}, m, out.data(), rows, begin, std::min(rows, begin + share), false});
+    kernels->product({w,
+                      nullptr,
+                      split.data(),
+                      {parts, dtype == KVRM_F16},
+                      m,
+                      out.data(),
+                      rows,
+                      begin,
+                      std::min(rows, begin + share),
+                      false});
   });
   bench.Report(name, threads, seconds, static_cast<double>(bytes), 2.0 * m * rows * cols);
 }
@@ -324,9 +332,7 @@ void Main(const char* only) {
       for (const uint32_t m : {1u, 16u, 128u}) BenchMatMul(bench, dtype, m, 3072, 768, threads);
     }
   }
-  const struct {
-    uint32_t dtype, parts;
-  } tiles[] = {{KVRM_BF16, 1}, {KVRM_BF16, 2}, {KVRM_F16, 2}};
+  const struct { uint32_t dtype, parts; } tiles[] = {{KVRM_BF16, 1}, {KVRM_BF16, 2}, {KVRM_F16, 2}};
   for (const auto& of : tiles) {
     for (const size_t threads : {1, 2}) {
       for (const uint32_t m : {1u, 2u, 4u, 8u, 16u, 32u, 64u, 128u, 512u}) {

@@ -6,7 +6,6 @@
 #include <utility>
 
 #include "packed.h"
-
 #include "quant.h"
 
 namespace kvrm::cpu {

@@ -12,8 +12,8 @@
 namespace kvrm::cpu {
 
 // Before products with `weights`, which share their input x [m, cols] f32: where one of them does not take x as it is,
-// puts into kQuant what it wants, 8-bit integers, or BF16 in rows or in tiles; never two of them, for beside blocks there
-// is no BF16. A stage of its own, so that it happens once and not in every tile.
+// puts into kQuant what it wants, 8-bit integers, or BF16 in rows or in tiles; never two of them, for beside blocks
+// there is no BF16. A stage of its own, so that it happens once and not in every tile.
 inline void QuantizeInput(const Step& step, std::initializer_list<const Weight*> weights, const float* x, uint32_t m) {
   for (const Weight* w : weights) {
     if (!w->packed && w->tile_parts == 0) continue;
@@ -44,8 +44,7 @@ inline void Product(const Step& step, uint32_t member, const Weight& w, const We
                     bool add) {
   const uint8_t* quantised = step.arena + step.plan.offset[kQuant];
   if (w.tile_parts != 0) {
-    return TileKernel()->product(
-        {w, bias, quantised, TileFormOf(w), m, out, out_stride, n_begin, n_end, add});
+    return TileKernel()->product({w, bias, quantised, TileFormOf(w), m, out, out_stride, n_begin, n_end, add});
   }
   if (!w.packed) return MatMul(w, bias, x, cols, m, out, out_stride, n_begin, n_end, add);
   const uint8_t* packed = w.packed->load(std::memory_order_acquire);
@@ -54,7 +53,8 @@ inline void Product(const Step& step, uint32_t member, const Weight& w, const We
   const auto multiply = w.rounds ? MultiplyBf16 : QuantKernel().product;
   if (packed) return multiply(product);
   const size_t scratch_bytes = step.plan.bytes[kPackScratch] / step.threads.threads();
-  ProductFromFile(multiply, w, QuantKernel().flips, product, step.arena + step.plan.offset[kPackScratch] + member * scratch_bytes);
+  ProductFromFile(multiply, w, QuantKernel().flips, product,
+                  step.arena + step.plan.offset[kPackScratch] + member * scratch_bytes);
 }
 
 }  // namespace kvrm::cpu

@@ -1,6 +1,7 @@
 // quant-inl.h - the products of quant.h in registers, as templates over a policy P, the vector instructions of one
-// target. Included once by each quant_<target>.cc, between quant_unpack-inl.h and quant_product-inl.h, inside a namespace
-// of its own and after its policy's instructions are switched on: no header of the standard library may come after that.
+// target. Included once by each quant_<target>.cc, between quant_unpack-inl.h and quant_product-inl.h, inside a
+// namespace of its own and after its policy's instructions are switched on: no header of the standard library may come
+// after that.
 //
 // A policy has
 //   VI, VF           a register of kLanes 32-bit integers (or 4 kLanes bytes), or of kLanes floats

@@ -1,18 +1,18 @@
-// quant_amx-inl.h - the integer products of quant.h in tiles: rows of x, 16 rows of w and a block of 32 of k, or two such
-// blocks, are one instruction, whose sums go through memory to registers, where their scales wait. Included after
+// quant_amx-inl.h - the integer products of quant.h in tiles: rows of x, 16 rows of w and a block of 32 of k, or two
+// such blocks, are one instruction, whose sums go through memory to registers, where their scales wait. Included after
 // quant_avx512-inl.h.
 //
 // A tile has 16 rows, and getting at its sums takes as long however many are used. So up to eight rows of x are there
-// twice, once with a block's numbers and zeros, once with zeros and the next block's, and one instruction multiplies two
-// blocks.
+// twice, once with a block's numbers and zeros, once with zeros and the next block's, and one instruction multiplies
+// two blocks.
 
 // Weights come apart into signed bytes.
 struct AmxPolicy : Policy {
   static constexpr bool kSigned = true;
   static KVRM_INLINE VI SubBytes(VI a, VI b) { return _mm512_sub_epi8(a, b); }
 
-  // Q6_K has a scale for each 16 numbers: either half of a block is a tile of its own, with zeros in place of the other,
-  // and so are those of two blocks together: [pair of blocks][half][block][dword]. Nobody writes the zeros.
+  // Q6_K has a scale for each 16 numbers: either half of a block is a tile of its own, with zeros in place of the
+  // other, and so are those of two blocks together: [pair of blocks][half][block][dword]. Nobody writes the zeros.
   static constexpr size_t kQ6Pair = 4 * kSubBytes, kQ6Half = 2 * kSubBytes;
   static KVRM_INLINE size_t PlaceOfQ6(size_t sub, size_t dword) {
     return sub / 2 * kQ6Pair + dword / 4 * kQ6Half + sub % 2 * kSubBytes + dword * 64;
@@ -63,7 +63,8 @@ struct AmxKernel {
         alignas(64) uint8_t block[kXBlock] = {};
         if (row < end && b < blocks) P::PutX(x + row * x_stride + b * 32, block, nullptr);
         uint8_t* q = item + at * row_bytes;
-        if (form.half != 0) _mm256_storeu_si256(reinterpret_cast<__m256i*>(q + 32 - 32 * second), _mm256_setzero_si256());
+        if (form.half != 0)
+          _mm256_storeu_si256(reinterpret_cast<__m256i*>(q + 32 - 32 * second), _mm256_setzero_si256());
         std::memcpy(q + 32 * second, block, 32);
         std::memcpy(item + rows * row_bytes + 4 * at, block + kXd, 4);
         std::memcpy(item + rows * (row_bytes + 4) + 4 * at, block + kXs, 4);

@@ -33,7 +33,8 @@ namespace KVRM_QUANT_AVX512_NAMESPACE {
 extern const QuantKernels KVRM_QUANT_AVX512;
 const QuantKernels KVRM_QUANT_AVX512 = {
     "AVX512_VNNI", true, KVRM_QUANT_AVX512_NAMESPACE::QuantKernel<KVRM_QUANT_AVX512_NAMESPACE::Policy>::QuantizeRows,
-    KVRM_QUANT_AVX512_NAMESPACE::QuantProduct<KVRM_QUANT_AVX512_NAMESPACE::QuantKernel<KVRM_QUANT_AVX512_NAMESPACE::Policy>>::Product};
+    KVRM_QUANT_AVX512_NAMESPACE::QuantProduct<
+        KVRM_QUANT_AVX512_NAMESPACE::QuantKernel<KVRM_QUANT_AVX512_NAMESPACE::Policy>>::Product};
 
 }  // namespace kvrm::cpu
 

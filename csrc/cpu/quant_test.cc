@@ -125,8 +125,9 @@ std::vector<float> MultiplyFromFile(const QuantKernels& kernels, const Weight& w
                                     const std::vector<float>& x, uint32_t m, const std::vector<float>& start, bool add,
                                     uint32_t cut) {
   const Aligned scratch = Allocate(PackedGroupBytes(w.dtype, w.cols));
-  return MultiplyParts(kernels, {nullptr, w.dtype, w.rows, w.cols}, bias, x, m, start, add, cut,
-                       [&](const PackedProduct& p) { ProductFromFile(kernels.product, w, kernels.flips, p, scratch.get()); });
+  return MultiplyParts(
+      kernels, {nullptr, w.dtype, w.rows, w.cols}, bias, x, m, start, add, cut,
+      [&](const PackedProduct& p) { ProductFromFile(kernels.product, w, kernels.flips, p, scratch.get()); });
 }
 
 void CheckShape(Random& random, uint32_t dtype, uint32_t m, uint32_t rows, uint32_t cols) {

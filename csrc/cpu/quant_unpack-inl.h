@@ -7,7 +7,7 @@ constexpr size_t kSubBytes = 32 * 16;  // integers of a block of 32 for 16 rows,
 // The integers of eight blocks of 32 for 16 rows, and their scales, unpacked.
 struct alignas(64) Panel {
   uint8_t q[2 * kSubs * kSubBytes];  // [block][dword][16 rows][4], or as AmxPolicy says
-  int32_t scale[2 * kSubs][16];  // Q6_K: of each 16
+  int32_t scale[2 * kSubs][16];      // Q6_K: of each 16
   float min[kSubs][16];
   float d[kSubs][16];  // K formats: d[0], and d[1] = -dmin
 };
@@ -116,7 +116,7 @@ struct QuantUnpack {
           PutQ6(panel, 4 * half + 1, j, h, Centred<32>(P::Or(P::And(b, mask), P::And(P::template Sll<2>(high), bits))));
           PutQ6(panel, 4 * half + 2, j, h, Centred<32>(P::Or(P::And(P::template Srl<4>(a), mask), P::And(high, bits))));
           PutQ6(panel, 4 * half + 3, j, h,
-               Centred<32>(P::Or(P::And(P::template Srl<4>(b), mask), P::And(P::template Srl<2>(high), bits))));
+                Centred<32>(P::Or(P::And(P::template Srl<4>(b), mask), P::And(P::template Srl<2>(high), bits))));
         }
       }
     }

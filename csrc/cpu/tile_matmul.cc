@@ -9,7 +9,8 @@
 #include "amx.h"
 
 #ifndef KVRM_EMULATE_X86
-#pragma GCC diagnostic ignored "-Wuninitialized"  // of the compiler's own header (g++ 12)
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"  // of the compiler's own header (g++ 12)
+#pragma GCC diagnostic ignored "-Wuninitialized"
 #pragma GCC push_options
 #pragma GCC target("avx512f,avx512bw,avx512vl,avx512dq,amx-tile,amx-bf16")
 #endif
@@ -81,8 +82,7 @@ inline void Transpose(Dwords (&r)[16]) {
   }
   // t[4 i + j] has column 4 q + j of rows 4 i to 4 i + 3 in its quarter q.
   for (int j = 0; j < 4; ++j) {
-    const Dwords a =
-        __builtin_shufflevector(t[j], t[4 + j], 0, 1, 2, 3, 16, 17, 18, 19, 8, 9, 10, 11, 24, 25, 26, 27);
+    const Dwords a = __builtin_shufflevector(t[j], t[4 + j], 0, 1, 2, 3, 16, 17, 18, 19, 8, 9, 10, 11, 24, 25, 26, 27);
     const Dwords b =
         __builtin_shufflevector(t[j], t[4 + j], 4, 5, 6, 7, 20, 21, 22, 23, 12, 13, 14, 15, 28, 29, 30, 31);
     const Dwords c =
@@ -258,8 +258,8 @@ void Few(const TileProduct& p, uint32_t n, uint32_t rows) {
   }
   for (uint32_t s = 0; s < steps; ++s, w += 64, x += Parts * part) {
     // The end of a row asks for the beginning of the one that comes after these.
-    const uint8_t* ahead = w + (s + ahead_steps < steps ? size_t{64} * ahead_steps
-                                                        : Groups * group - (steps - ahead_steps) * size_t{64});
+    const uint8_t* ahead =
+        w + (s + ahead_steps < steps ? size_t{64} * ahead_steps : Groups * group - (steps - ahead_steps) * size_t{64});
 #pragma GCC unroll 16
     for (uint32_t r = 0; r < Groups * kRowsOfW; ++r) __builtin_prefetch(ahead + r * row_bytes, 0, 2);
     WrittenBeforeTiles();
@@ -344,13 +344,13 @@ struct TileSums {
   alignas(64) float of[2][16 * 16];
 };
 
-// Of a panel. A line that it does not need makes the lines of a row of w, one in each step, fall on different sets of the
-// cache.
+// Of a panel. A line that it does not need makes the lines of a row of w, one in each step, fall on different sets of
+// the cache.
 template <bool kHalves, uint32_t Groups>
-constexpr size_t kPanelStepBytes = (kHalves ? 2 : 1) * Groups * kTileBytes + 64;
+constexpr size_t kPanelStepBytes = (kHalves ? 2 : 1) * Groups* kTileBytes + 64;
 
-// Adds `steps` steps of k for one or two tiles of x, tile_bytes apart, to their sums, or starts them. panel: [step], with
-// F16 [first, second], [group] of tiles.
+// Adds `steps` steps of k for one or two tiles of x, tile_bytes apart, to their sums, or starts them. panel: [step],
+// with F16 [first, second], [group] of tiles.
 template <bool kHalves, uint32_t Parts, uint32_t Groups, uint32_t Tiles>
 void ManySteps(const uint8_t* panel, const uint8_t* x, size_t tile_bytes, uint32_t steps, bool first, TileSums* sums) {
   WrittenBeforeTiles();
@@ -418,7 +418,8 @@ void Many(const TileProduct& p, uint32_t n, uint32_t rows, uint32_t row, uint32_
     uint32_t line = 0;
     for (uint32_t tile = 0; tile < tiles; tile += 2) {
       const uint8_t* from_x = x + tile * tile_bytes + size_t{k} * Parts * kTileBytes;
-      const auto multiply = tile + 1 < tiles ? ManySteps<kHalves, Parts, Groups, 2> : ManySteps<kHalves, Parts, Groups, 1>;
+      const auto multiply =
+          tile + 1 < tiles ? ManySteps<kHalves, Parts, Groups, 2> : ManySteps<kHalves, Parts, Groups, 1>;
       multiply(panel, from_x, tile_bytes, block, k == 0, sums + tile);
       for (const uint32_t until = lines * std::min(tile + 2, tiles) / tiles; line < until; ++line) {
         for (uint32_t s = 0; s < block; ++s) __builtin_prefetch(next + line * row_bytes + s * 64, 0, 2);

@@ -1,11 +1,11 @@
-// tile_matmul.h - products with weights in F16 or BF16, read as they lie, in tiles of BF16 (amx.h): sixteen rows of w by
-// 32 of k are one tile, and up to sixteen rows of x, their numbers in pairs of k, another.
+// tile_matmul.h - products with weights in F16 or BF16, read as they lie, in tiles of BF16 (amx.h): sixteen rows of w
+// by 32 of k are one tile, and up to sixteen rows of x, their numbers in pairs of k, another.
 //
 // A number that BF16 cannot hold is taken as a sum of two that it can: of x the nearest, and the nearest to what that
-// leaves, so that 2^-18 of x are lost, as a sum of thousands of f32 loses anyway; of a weight in F16 its first eight bits
-// and the rest. With one part x is rounded, and weights are in BF16. The arithmetic of one output, with T(w, x) what the
-// instruction does in f32 for each step of 32 of k, subnormal numbers counting as zero: acc + (a chain over the first
-// numbers of all pairs + a chain over the second):
+// leaves, so that 2^-18 of x are lost, as a sum of thousands of f32 loses anyway; of a weight in F16 its first eight
+// bits and the rest. With one part x is rounded, and weights are in BF16. The arithmetic of one output, with T(w, x)
+// what the instruction does in f32 for each step of 32 of k, subnormal numbers counting as zero: acc + (a chain over
+// the first numbers of all pairs + a chain over the second):
 //
 //   one part    T(w0, x0)
 //   two parts   T(w0, x1), T(w0, x0), and with F16 then T(w1, x0), T(w1, x1)

@@ -1,5 +1,5 @@
-// Products in tiles: the kernels' own source with the unit in plain C++, and the unit itself where there is one, against
-// the arithmetic that tile_matmul.h promises, bit for bit, and against float64.
+// Products in tiles: the kernels' own source with the unit in plain C++, and the unit itself where there is one,
+// against the arithmetic that tile_matmul.h promises, bit for bit, and against float64.
 #if defined(__x86_64__)
 #define KVRM_EMULATE_X86
 #define KVRM_TILE_KERNELS kEmulatedTiles
@@ -137,9 +137,7 @@ void CheckShape(Random& random, uint32_t dtype, uint32_t parts, uint32_t m, uint
 
 TEST(ProductsInTilesAreWhatIsPromisedAndCloseToFloat64) {
   Random random(1);
-  const struct {
-    uint32_t dtype, parts;
-  } kinds[] = {{KVRM_BF16, 1}, {KVRM_BF16, 2}, {KVRM_F16, 2}};
+  const struct { uint32_t dtype, parts; } kinds[] = {{KVRM_BF16, 1}, {KVRM_BF16, 2}, {KVRM_F16, 2}};
   for (const auto& kind : kinds) {
     for (const uint32_t m : {1u, 2u, 3u, 5u, 8u, 15u, 16u, 17u, 32u, 33u, 50u}) {
       CheckShape(random, kind.dtype, kind.parts, m, Between(random, 1, 100), 32 * Between(random, 1, 9));

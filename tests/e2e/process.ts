@@ -66,7 +66,14 @@ export async function startServer(
     }
     return { code: (await child.status).code, stderr: await stderr };
   };
-  return { line, url, child, said: () => said, stop, [Symbol.asyncDispose]: async () => void await stop("SIGKILL") };
+  return {
+    line,
+    url,
+    child,
+    said: () => said,
+    stop,
+    [Symbol.asyncDispose]: async () => void await stop("SIGKILL"),
+  };
 }
 
 async function firstLine(stdout: ReadableStream<Uint8Array<ArrayBuffer>>): Promise<string> {
