@@ -57,12 +57,22 @@ function format(value: number): string {
     : value.toFixed(2);
 }
 
+/** Intel's processors of family 6 that are to be met as servers, by their model. */
+const INTEL: Readonly<Record<number, string>> = {
+  85: "Cascade Lake",
+  106: "Ice Lake",
+  143: "Sapphire Rapids",
+  173: "Granite Rapids",
+  207: "Emerald Rapids",
+};
+
 /** Virtual machines tell a processor's maker and little more, and its generation decides how fast it is. */
 function generation(cpu: string): string {
   const number = (name: string) => Number(new RegExp(`^${name}\\s*:\\s*(\\d+)$`, "m").exec(cpu)?.[1] ?? NaN);
   const family = number("cpu family"), model = number("model");
   if (Number.isNaN(family)) return "";
-  if (!cpu.includes("AuthenticAMD")) return ` (family ${family}, model ${model})`;
+  if (cpu.includes("GenuineIntel") && family === 6 && INTEL[model] !== undefined) return ` (${INTEL[model]})`;
+  if (!cpu.includes("AuthenticAMD")) return ` (family ${family} model ${model})`;
   if (family === 23) return model < 0x30 ? " (Zen)" : " (Zen 2)";
   // Genoa and its kin among those of Milan.
   if (family === 25) return (model >= 0x10 && model < 0x20) || model >= 0x60 ? " (Zen 4)" : " (Zen 3)";

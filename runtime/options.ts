@@ -48,8 +48,8 @@ export interface EngineOptions {
   /**
    * What the weights of the layers and the head become when they are loaded: "q8" (or "int8") 8 bits, "q4" (or "int4")
    * 4 bits, with a scale for each 32 on the CPU, for each row (8 bits) or 128 (4 bits) on a GPU; "fp8" on GPUs alone;
-   * "bf16" on CPUs with AVX512_BF16: matrices of numbers become BF16 and activations are rounded to it where they meet
-   * them, for nearly twice the speed of large batches and prompts. Default: nothing.
+   * "bf16" on CPUs with AVX512_BF16 or AMX: matrices of numbers become BF16 and activations are rounded to it where they
+   * meet them, for up to twice the speed of large batches and prompts. Default: nothing.
    */
   quantize?: "q8" | "q4" | "fp8" | "int8" | "int4" | "bf16";
   /** Which GPU, as CUDA numbers them. Default 0. */

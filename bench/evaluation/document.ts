@@ -107,20 +107,30 @@ export function withClaims(
   return between(readme, BEGIN, END, table(["claim", "here", "command"], [...rows, ...more]));
 }
 
-/** The README with its comparison with other servers replaced. Throws an Error when the marks are missing. */
+/**
+ * The README with its comparison with other servers replaced: that of the machine measured last; docs/evaluation.md has
+ * all of them. Throws an Error when the marks are missing.
+ */
 export function withPeers(readme: string, found: readonly Found[]): string {
-  const parts = found.flatMap(({ suite, result }) => {
-    const { readme: tables } = suite.report(result);
-    if (tables === undefined) return [];
+  const compared = found.map(({ suite, result }) => ({ suite, result, tables: suite.report(result).readme }))
+    .filter(({ tables }) => tables !== undefined)
+    .toSorted((a, b) => lastDate(b.result).localeCompare(lastDate(a.result)));
+  const others = compared.slice(1).map(({ result }) => result.machine);
+  const parts = compared.slice(0, 1).flatMap(({ suite, result, tables = [] }) => {
     const { peer } = result.parameters;
     return [
       `On ${result.machine}, beside ${peer}; \`deno task bench ${suite.name}\`, repeats: ${
         1 + Math.max(...result.runs.map(({ repeat }) => repeat))
       }.`,
       ...tables.flatMap(({ title, columns, rows }) => [`${title}:`, table(columns, rows)]),
+      ...(others.length > 0 ? [`The same on ${others.join(" and ")}: [evaluation](docs/evaluation.md).`] : []),
     ];
   });
   return between(readme, PEERS_BEGIN, PEERS_END, parts.length > 0 ? parts.join("\n\n") : "Not measured yet.");
+}
+
+function lastDate({ runs }: SuiteResult): string {
+  return runs.map(({ date }) => date).toSorted().at(-1) ?? "";
 }
 
 function between(text: string, begin: string, end: string, middle: string): string {

@@ -143,6 +143,7 @@ Deno.test("figure() and its kin write numbers with the digits they have", () => 
   assertEquals(thin([1, 2, 3, 4], 2), [1.5, 3.5]);
   assertEquals(curve([1, 2, 3])[QUANTILES.indexOf(0.5)], 2);
   assertEquals(machineSlug("AMD EPYC, 2 cores (avx2)"), "amd-epyc-2c-avx2");
+  assertEquals(machineSlug("Intel(R) Xeon(R), 2 cores (avx2 avx512f amx_tile)"), "intel-xeon-2c-amx");
   assertEquals(
     machineSlug("Intel(R) Xeon(R) Processor @ 2.10GHz, 2 cores (avx2 avx512f)"),
     "intel-xeon-2c-avx512",
@@ -295,6 +296,10 @@ Deno.test("documentOf() says what the results say, and withClaims() and withPeer
   const compared = withPeers(`${mark}old\n\n<!-- /peers -->`, peers);
   assert(compared.startsWith(`${mark}On a machine, 2 cores (avx2), beside `) && !compared.includes("old"));
   assert(compared.endsWith("Beside:\n\n| x   |\n| --- |\n| y   |\n\n<!-- /peers -->"), compared);
+  const later = { ...result, machine: "another", runs: result.runs.map((run) => ({ ...run, date: "2026-01-03" })) };
+  const two = withPeers(`${mark}<!-- /peers -->`, [...peers, { ...peers[1]!, result: later }]);
+  assert(two.startsWith(`${mark}On another, beside `), two);
+  assertStringIncludes(two, "The same on a machine, 2 cores (avx2): [evaluation]");
   assertStringIncludes(withPeers(`${mark}<!-- /peers -->`, found), "Not measured yet.");
   assertEquals(table(["a", "b"], [["longer", "1"]]), "| a      | b   |\n| ------ | --- |\n| longer | 1   |");
 });

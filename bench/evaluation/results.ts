@@ -44,7 +44,7 @@ export const RESULTS = new URL("../results/", import.meta.url).pathname;
 
 /** A short name of this machine for a folder: processor, cores, vector instructions. */
 export function machineSlug(words = machine()): string {
-  const isa = /avx512|avx2(?!.*avx512)/.exec(words)?.[0] ?? "";
+  const isa = ["amx", "avx512", "avx2"].find((name) => words.includes(name)) ?? "";
   const cores = /(\d+) cores/.exec(words)?.[1] ?? "0";
   const name = words.split(",")[0]!.replace(/\((r|tm)\)|cpu|processor|@.*/gi, " ");
   return `${name} ${cores}c ${isa}`.toLowerCase().replace(/[^a-z0-9]+/g, "-").replace(/^-|-$/g, "");

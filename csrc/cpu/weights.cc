@@ -15,6 +15,8 @@
 namespace kvrm::cpu {
 namespace {
 
+constexpr kvrm_role kMatrices[] = {KVRM_Q, KVRM_K, KVRM_V, KVRM_O, KVRM_GATE, KVRM_UP, KVRM_DOWN};
+
 // What a matrix is packed as; its own type where it stays as it is.
 uint32_t PackedType(const Weight& w, uint32_t quantize) {
   if (IsBlocks(w.dtype) || quantize == KVRM_QUANTIZE_NONE || w.cols % kQuantBlock != 0) return w.dtype;
@@ -45,12 +47,23 @@ void QuantizeGroups(const Weight& w, uint32_t dtype, uint32_t begin, uint32_t en
   }
 }
 
-bool HasBlocks(const Model& model) {
-  bool any = IsBlocks(model.lm_head.dtype);
+template <typename Wanted>
+bool HasAny(const Model& model, const Wanted& wanted) {
+  bool any = wanted(model.lm_head.dtype);
   for (const LayerWeights& layer : model.layers) {
-    for (const Weight& w : layer.by_role) any = any || IsBlocks(w.dtype);
+    for (const kvrm_role role : kMatrices) any = any || wanted(layer[role].dtype);
   }
   return any;
+}
+
+bool HasBlocks(const Model& model) {
+  return HasAny(model, [](uint32_t dtype) { return IsBlocks(dtype); });
+}
+
+// Matrices in F16 want x in another form than those in BF16.
+bool HasBothHalves(const Model& model) {
+  return HasAny(model, [](uint32_t dtype) { return dtype == KVRM_F16; }) &&
+         HasAny(model, [](uint32_t dtype) { return dtype == KVRM_BF16; });
 }
 
 class Preparer {
@@ -59,8 +72,8 @@ class Preparer {
       : model_(*model),
         threads_(ThreadCount(0)),
         packer_(std::make_shared<Packer>()),
-        tiles_(TileKernel() != nullptr && !HasBlocks(*model)),
-        rounds_(model->config.quantize == KVRM_QUANTIZE_BF16 && !HasBlocks(*model)) {
+        rounds_(model->config.quantize == KVRM_QUANTIZE_BF16 && !HasBlocks(*model)),
+        tiles_(TileKernel() != nullptr && !HasBlocks(*model) && (rounds_ || !HasBothHalves(*model))) {
     model->device = packer_;
   }
 
@@ -130,8 +143,8 @@ class Preparer {
   ThreadPool threads_;
   std::shared_ptr<Packer> packer_;
   // Matrices that share an input get it in one form, so beside blocks nothing is rounded, or made tiles of.
-  const bool tiles_;
   const bool rounds_;
+  const bool tiles_;
 };
 
 }  // namespace
@@ -146,7 +159,7 @@ kvrm_status PrepareWeights(Model* model) {
   }
   Preparer preparer(model);
   for (LayerWeights& layer : model->layers) {
-    for (const kvrm_role role : {KVRM_Q, KVRM_K, KVRM_V, KVRM_O, KVRM_GATE, KVRM_UP, KVRM_DOWN}) {
+    for (const kvrm_role role : kMatrices) {
       KVRM_TRY(preparer.Prepare(&layer.by_role[role]));
     }
   }

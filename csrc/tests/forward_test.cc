@@ -123,13 +123,22 @@ TEST(KvInBlocksIsNearTheReference) {
                 KVRM_UNSUPPORTED, "kv_dtype is Q8_0, wanted F32, F16, BF16 or F8_E4M3 on a GPU");
 }
 
+// Of a kind, widths that no kernel for many numbers at once takes, and widths that all do.
 TEST(HalfPrecisionWeightsMatchReference) {
-  // A GPU multiplies 16-bit matrices with 16-bit activations.
-  ModelShape shape;
-  shape.dtype = KVRM_F16;
-  CheckModel(shape, 40, OnGpu() ? 1e-2 : 1e-4);
-  shape.dtype = KVRM_BF16;
-  CheckModel(shape, 40, OnGpu() ? 1e-1 : 1e-4);
+  for (const uint32_t hidden : {48u, 128u}) {
+    ModelShape shape;
+    shape.hidden = hidden;
+    shape.intermediate = 2 * hidden - 16 * (hidden == 48);
+    shape.interleaved = hidden == 128;
+    // A GPU multiplies 16-bit matrices with 16-bit activations.
+    shape.dtype = KVRM_F16;
+    CheckModel(shape, 40, OnGpu() ? 1e-2 : 1e-4);
+    shape.dtype = KVRM_BF16;
+    CheckModel(shape, 40, OnGpu() ? 1e-1 : 1e-4);
+    if (OnGpu()) continue;
+    shape.key_dtype = KVRM_F16;  // shares its input with others in BF16
+    CheckModel(shape, 40);
+  }
 }
 
 TEST(InterleavedQueriesAndKeysMatchReference) {

@@ -27,6 +27,7 @@ struct ModelShape {
   bool qk_norm = false;  // Qwen3
   bool tied = false;
   uint32_t dtype = KVRM_F32;                  // vectors are F32 beside matrices in blocks
+  int key_dtype = -1;                         // of K, where it has another
   bool interleaved = false;                   // Q and K as GGUF has them for the llama architecture
   std::vector<uint32_t> windows = {0, 0, 0};  // [layers]
 };
@@ -145,7 +146,8 @@ struct ModelData {
     for (float& value : values) value = normal(random_);
     file.resize(file.size() + padding_);
     const size_t offset = file.size();
-    const uint32_t dtype = IsBlocks(shape.dtype) && cols == 1 ? uint32_t{KVRM_F32} : shape.dtype;
+    const uint32_t of_role = role == KVRM_K && shape.key_dtype >= 0 ? uint32_t(shape.key_dtype) : shape.dtype;
+    const uint32_t dtype = IsBlocks(of_role) && cols == 1 ? uint32_t{KVRM_F32} : of_role;
     const size_t row_bytes = RowBytes(dtype, cols);
     std::vector<uint8_t> stored(rows * row_bytes);
     if (dtype == KVRM_Q8_0 || dtype == KVRM_Q4_0) {
