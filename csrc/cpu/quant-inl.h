@@ -35,9 +35,9 @@ KVRM_INLINE void Ask(const uint8_t* ahead) {
   }
 }
 
-// How a tile finds dword j of the integers of a block: as bytes; in the low or the high halves of dword j; or in the
-// low halves of dword j and, from the fifth on, the high ones of dword j - 4.
-enum Halves { kBytes, kLow, kHigh, kLowThenHigh };
+// How a tile finds dword j of the integers of a block: as bytes, unsigned or signed; in the low or the high halves of
+// dword j; or in the low halves of dword j and, from the fifth on, the high ones of dword j - 4.
+enum Halves { kBytes, kSignedBytes, kLow, kHigh, kLowThenHigh };
 
 template <class P>
 struct QuantKernel {
@@ -52,6 +52,7 @@ struct QuantKernel {
   template <Halves kHalf>
   static KVRM_INLINE VI Integers(const uint8_t* q, int j, int h) {
     if constexpr (kHalf == kBytes) return Unpack::W(q, j, h);
+    if constexpr (kHalf == kSignedBytes) return P::Xor(Unpack::W(q, j, h), P::Set32(static_cast<int32_t>(0x80808080u)));
     const VI mask = P::Set32(0x0f0f0f0f);
     if (kHalf == kLow || (kHalf == kLowThenHigh && j < 4)) return P::And(Unpack::W(q, j, h), mask);
     return P::And(P::template Srl<4>(Unpack::W(q, kHalf == kHigh ? j : j - 4, h)), mask);

@@ -4,7 +4,7 @@
 //
 // A tile has 16 rows, and getting at its sums takes as long however many are used. So up to eight rows of x are there
 // twice, once with a block's numbers and zeros, once with zeros and the next block's, and one instruction multiplies
-// two blocks.
+// two blocks. One or two rows are multiplied in registers, as without tiles: formats that come apart save the panel.
 
 // Weights come apart into signed bytes.
 struct AmxPolicy : Policy {
@@ -27,6 +27,7 @@ struct AmxKernel {
   static constexpr uint32_t kPassRows = 128;
   static constexpr int kRows = kXTileRows;
   static constexpr uint32_t kPairedRows = 8;  // at most these are there twice
+  static constexpr uint32_t kFewRows = 2;     // at most these take no tiles
 
   // Activations. Sixteen rows, each block of 32: q [16][32], d [16] f32, the sum times d [16] f32. Few rows, of which
   // there are room for `half`, each pair of blocks: q [2 half][64], and the same floats [2 half]; row half + i has row
@@ -51,6 +52,7 @@ struct AmxKernel {
 
   static void QuantizeRows(const float* x, size_t x_stride, uint32_t m, uint32_t cols, uint32_t begin, uint32_t end,
                            void* out) {
+    if (m <= kFewRows) return QuantKernel<Policy>::QuantizeRows(x, x_stride, m, cols, begin, end, out);
     const Form form(m);
     const size_t rows = form.half == 0 ? kRows : 2 * form.half, row_bytes = form.half == 0 ? 32 : 64;
     const size_t blocks = cols / 32;
@@ -206,6 +208,7 @@ struct AmxKernel {
 
   static void Product(const PackedProduct& p) {
     if (p.m == 0 || p.n_begin >= p.n_end) return;
+    if (p.m <= kFewRows) return QuantProduct<QuantKernel<Policy>>::Product(p);
     const Form form(p.m);
     const uint32_t rows = form.half != 0 ? 2 * form.half : p.m > 12 ? 16 : 12, k = form.half != 0 ? 64 : 32;
     TileConfig config;

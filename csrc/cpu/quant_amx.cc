@@ -21,6 +21,8 @@
 namespace kvrm::cpu {
 namespace KVRM_QUANT_AMX_NAMESPACE {
 
+constexpr bool kFlipped = false;
+
 // clang-format off
 #include "quant_unpack-inl.h"
 #include "quant-inl.h"
@@ -32,7 +34,8 @@ namespace KVRM_QUANT_AMX_NAMESPACE {
 }  // namespace KVRM_QUANT_AMX_NAMESPACE
 
 extern const QuantKernels KVRM_QUANT_AMX;
-const QuantKernels KVRM_QUANT_AMX = {"AMX", false, KVRM_QUANT_AMX_NAMESPACE::AmxKernel::QuantizeRows,
+const QuantKernels KVRM_QUANT_AMX = {"AMX", KVRM_QUANT_AMX_NAMESPACE::kFlipped,
+                                     KVRM_QUANT_AMX_NAMESPACE::AmxKernel::QuantizeRows,
                                      KVRM_QUANT_AMX_NAMESPACE::AmxKernel::Product};
 
 }  // namespace kvrm::cpu

@@ -1,4 +1,5 @@
-// quant_avx512-inl.h - the policy of quant-inl.h for AVX-512 with VNNI. Included after that header.
+// quant_avx512-inl.h - the policy of quant-inl.h for AVX-512 with VNNI. Included after that header, and after kFlipped:
+// whether packed Q8_0 has its sign bits flipped.
 
 struct Policy {
   using VI = __m512i;
@@ -15,6 +16,7 @@ struct Policy {
   static KVRM_INLINE VF SetF(float v) { return _mm512_set1_ps(v); }
   static KVRM_INLINE VI And(VI a, VI b) { return _mm512_and_si512(a, b); }
   static KVRM_INLINE VI Or(VI a, VI b) { return _mm512_or_si512(a, b); }
+  static KVRM_INLINE VI Xor(VI a, VI b) { return _mm512_xor_si512(a, b); }
   template <int n>
   static KVRM_INLINE VI Srl(VI v) {
     return _mm512_srli_epi32(v, n);
@@ -77,7 +79,7 @@ struct Policy {
     VI a[Mr];
     Start(x, F == KVRM_Q8_0 ? kX128 : F == KVRM_Q4_0 ? kX8 : F == KVRM_Q6_K ? kX32 : 0, a);
     if constexpr (F != KVRM_Q6_K) {
-      Dwords<kHalf, 0, 8>(q, x, a);
+      Dwords<F == KVRM_Q8_0 && !kFlipped ? kSignedBytes : kHalf, 0, 8>(q, x, a);
       for (int i = 0; i < Mr; ++i) {
         t[i][0] = ToF32(a[i]);
         if constexpr (F == KVRM_Q4_K || F == KVRM_Q5_K) t[i][0] = MulF(t[i][0], Scale(scale[0]));

@@ -21,6 +21,8 @@
 namespace kvrm::cpu {
 namespace KVRM_QUANT_AVX512_NAMESPACE {
 
+constexpr bool kFlipped = true;
+
 // clang-format off
 #include "quant_unpack-inl.h"
 #include "quant-inl.h"
@@ -32,7 +34,8 @@ namespace KVRM_QUANT_AVX512_NAMESPACE {
 
 extern const QuantKernels KVRM_QUANT_AVX512;
 const QuantKernels KVRM_QUANT_AVX512 = {
-    "AVX512_VNNI", true, KVRM_QUANT_AVX512_NAMESPACE::QuantKernel<KVRM_QUANT_AVX512_NAMESPACE::Policy>::QuantizeRows,
+    "AVX512_VNNI", KVRM_QUANT_AVX512_NAMESPACE::kFlipped,
+    KVRM_QUANT_AVX512_NAMESPACE::QuantKernel<KVRM_QUANT_AVX512_NAMESPACE::Policy>::QuantizeRows,
     KVRM_QUANT_AVX512_NAMESPACE::QuantProduct<
         KVRM_QUANT_AVX512_NAMESPACE::QuantKernel<KVRM_QUANT_AVX512_NAMESPACE::Policy>>::Product};
 
