@@ -123,7 +123,9 @@ export function withPeers(readme: string, found: readonly Found[]): string {
         1 + Math.max(...result.runs.map(({ repeat }) => repeat))
       }.`,
       ...tables.flatMap(({ title, columns, rows }) => [`${title}:`, table(columns, rows)]),
-      ...(others.length > 0 ? [`The same on ${others.join(" and ")}: [evaluation](docs/evaluation.md).`] : []),
+      ...(others.length > 0
+        ? [`The same on ${others.join(" and ")}: [evaluation](docs/evaluation.md).`]
+        : []),
     ];
   });
   return between(readme, PEERS_BEGIN, PEERS_END, parts.length > 0 ? parts.join("\n\n") : "Not measured yet.");

@@ -296,7 +296,11 @@ Deno.test("documentOf() says what the results say, and withClaims() and withPeer
   const compared = withPeers(`${mark}old\n\n<!-- /peers -->`, peers);
   assert(compared.startsWith(`${mark}On a machine, 2 cores (avx2), beside `) && !compared.includes("old"));
   assert(compared.endsWith("Beside:\n\n| x   |\n| --- |\n| y   |\n\n<!-- /peers -->"), compared);
-  const later = { ...result, machine: "another", runs: result.runs.map((run) => ({ ...run, date: "2026-01-03" })) };
+  const later = {
+    ...result,
+    machine: "another",
+    runs: result.runs.map((run) => ({ ...run, date: "2026-01-03" })),
+  };
   const two = withPeers(`${mark}<!-- /peers -->`, [...peers, { ...peers[1]!, result: later }]);
   assert(two.startsWith(`${mark}On another, beside `), two);
   assertStringIncludes(two, "The same on a machine, 2 cores (avx2): [evaluation]");
