@@ -30,7 +30,7 @@ struct Weight {
   const std::atomic<const uint8_t*>* packed = nullptr;
   // Products with it round activations to BF16, which it is.
   bool rounds = false;
-  // Not 0: products are made in tiles of BF16, with activations in so many parts (cpu/tile_matmul.h).
+  // Not 0: products are made in tiles, with activations in so many parts (cpu/tile_matmul.h).
   uint32_t tile_parts = 0;
   // Not 0: the rows are heads of this many, and the file has those that RoPE turns together as neighbours.
   uint32_t interleaved_head = 0;

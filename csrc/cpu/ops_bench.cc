@@ -211,32 +211,23 @@ void BenchQuantProduct(const Bench& bench, uint32_t dtype, uint32_t m, uint32_t 
 }
 
 // The same in tiles of BF16, weights as they lie.
-void BenchTileProduct(const Bench& bench, uint32_t dtype, uint32_t parts, uint32_t m, uint32_t rows, uint32_t cols,
-                      size_t threads) {
+void BenchTileProduct(const Bench& bench, uint32_t parts, uint32_t m, uint32_t rows, uint32_t cols, size_t threads) {
   const TileKernels* kernels = TileKernel();
   if (kernels == nullptr) return;
-  const std::string name = std::string("tiles ") + Name(dtype) + " x" + std::to_string(parts) +
-                           " m=" + std::to_string(m) + " " + std::to_string(rows) + "x" + std::to_string(cols);
+  const std::string name = std::string("tiles BF16 x") + std::to_string(parts) + " m=" + std::to_string(m) + " " +
+                           std::to_string(rows) + "x" + std::to_string(cols);
   if (!bench.Selected(name)) return;
   const size_t bytes = size_t{2} * rows * cols, copies = kBufferBytes / bytes;
   const Floats x = Normals(size_t{m} * cols);
   Floats out(size_t{m} * rows);
   std::vector<uint8_t, HugePages<uint8_t>> split(TileRowsBytes(m, cols, parts));
   const double seconds = Best(threads, [&](size_t t, size_t repeat) {
-    if (t == 0) kernels->split(x.data(), cols, m, cols, {parts, dtype == KVRM_F16}, 0, cols / kTileStep, split.data());
-    const Weight w{bench.buffer.get() + repeat % copies * bytes, dtype, rows, cols};
+    if (t == 0) kernels->split(x.data(), cols, m, cols, parts, 0, cols / kTileStep, split.data());
+    const Weight w{bench.buffer.get() + repeat % copies * bytes, KVRM_BF16, rows, cols};
     const uint32_t share = (rows / static_cast<uint32_t>(threads) + 31) / 32 * 32;
     const uint32_t begin = static_cast<uint32_t>(t) * share;
-    kernels->product({w,
-                      nullptr,
-                      split.data(),
-                      {parts, dtype == KVRM_F16},
-                      m,
-                      out.data(),
-                      rows,
-                      begin,
-                      std::min(rows, begin + share),
-                      false});
+    kernels->product(
+        {w, nullptr, split.data(), parts, m, out.data(), rows, begin, std::min(rows, begin + share), false});
   });
   bench.Report(name, threads, seconds, static_cast<double>(bytes), 2.0 * m * rows * cols);
 }
@@ -332,13 +323,12 @@ void Main(const char* only) {
       for (const uint32_t m : {1u, 16u, 128u}) BenchMatMul(bench, dtype, m, 3072, 768, threads);
     }
   }
-  const struct { uint32_t dtype, parts; } tiles[] = {{KVRM_BF16, 1}, {KVRM_BF16, 2}, {KVRM_F16, 2}};
-  for (const auto& of : tiles) {
+  for (const uint32_t parts : {1u, 2u}) {
     for (const size_t threads : {1, 2}) {
       for (const uint32_t m : {1u, 2u, 4u, 8u, 16u, 32u, 64u, 128u, 512u}) {
-        BenchTileProduct(bench, of.dtype, of.parts, m, 5632, 2048, threads);
+        BenchTileProduct(bench, parts, m, 5632, 2048, threads);
       }
-      for (const uint32_t m : {1u, 16u, 128u}) BenchTileProduct(bench, of.dtype, of.parts, m, 2048, 5632, threads);
+      for (const uint32_t m : {1u, 16u, 128u}) BenchTileProduct(bench, parts, m, 2048, 5632, threads);
     }
   }
   for (const uint32_t dtype : {KVRM_BF16, KVRM_Q8_0, KVRM_Q4_0, KVRM_Q4_K, KVRM_Q5_K, KVRM_Q6_K}) {

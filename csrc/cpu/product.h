@@ -23,7 +23,7 @@ inline void QuantizeInput(const Step& step, std::initializer_list<const Weight*>
       // By steps of k and not by rows, which share lines of the cache.
       ForRanges(step.threads, double(m) * cols / 2, cols / kTileStep, 1,
                 [&](uint32_t begin, uint32_t end, uint32_t) noexcept {
-                  TileKernel()->split(x, cols, m, cols, TileFormOf(*w), begin, end, out);
+                  TileKernel()->split(x, cols, m, cols, w->tile_parts, begin, end, out);
                 });
       return;
     }
@@ -44,7 +44,7 @@ inline void Product(const Step& step, uint32_t member, const Weight& w, const We
                     bool add) {
   const uint8_t* quantised = step.arena + step.plan.offset[kQuant];
   if (w.tile_parts != 0) {
-    return TileKernel()->product({w, bias, quantised, TileFormOf(w), m, out, out_stride, n_begin, n_end, add});
+    return TileKernel()->product({w, bias, quantised, w.tile_parts, m, out, out_stride, n_begin, n_end, add});
   }
   if (!w.packed) return MatMul(w, bias, x, cols, m, out, out_stride, n_begin, n_end, add);
   const uint8_t* packed = w.packed->load(std::memory_order_acquire);

@@ -1,4 +1,4 @@
-// Products with weights in F16 and BF16 in tiles.
+// Products with weights in BF16 in tiles.
 #include "tile_matmul.h"
 
 #if defined(__x86_64__)
@@ -10,7 +10,6 @@
 
 #ifndef KVRM_EMULATE_X86
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"  // of the compiler's own header (g++ 12)
-#pragma GCC diagnostic ignored "-Wuninitialized"
 #pragma GCC push_options
 #pragma GCC target("avx512f,avx512bw,avx512vl,avx512dq,amx-tile,amx-bf16")
 #endif
@@ -105,22 +104,14 @@ inline Dwords Rounded(Floats v) {
   return (bits & 0x7fffffffu) > 0x7f800000u ? (bits | 0x00400000u) & 0xffff0000u : rounded;
 }
 
-// The upper halves of the dwords: those of a and then of b, or, by halves, a pair of each lane.
-inline Dwords UpperHalves(Dwords a, Dwords b, bool halves) {
-  if (halves) {
-#ifdef KVRM_EMULATE_X86
-    return (a >> 16) | (b & 0xffff0000u);
-#else
-    return (Dwords)_mm512_ternarylogic_epi32((__m512i)(a >> 16), (__m512i)b, _mm512_set1_epi32(-65536), 0xf8);
-#endif
-  }
+// The upper halves of the dwords of a, and then of b.
+inline Dwords UpperHalves(Dwords a, Dwords b) {
   return (Dwords)__builtin_shufflevector((Words)a, (Words)b, 1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31,
                                          33, 35, 37, 39, 41, 43, 45, 47, 49, 51, 53, 55, 57, 59, 61, 63);
 }
 
-void Split(const float* x, size_t x_stride, uint32_t m, uint32_t cols, const TileForm& form, uint32_t begin,
-           uint32_t end, uint8_t* out) {
-  const uint32_t parts = form.parts;
+void Split(const float* x, size_t x_stride, uint32_t m, uint32_t cols, uint32_t parts, uint32_t begin, uint32_t end,
+           uint8_t* out) {
   const uint64_t part_bytes = TilePartBytes(m), step_bytes = parts * part_bytes;
   const uint32_t columns = std::min(m, kTileColumns);
   for (uint32_t row = 0; row < m; row += kTileColumns, out += cols / kTileStep * step_bytes) {
@@ -132,7 +123,7 @@ void Split(const float* x, size_t x_stride, uint32_t m, uint32_t cols, const Til
         Floats low = Load<Floats>(from), high = Load<Floats>(from + 16);
         for (uint32_t p = 0; p < parts; ++p) {
           const Dwords a = Rounded(low), b = Rounded(high);
-          pairs[p][r] = UpperHalves(a, b, form.halves);
+          pairs[p][r] = UpperHalves(a, b);
           low -= (Floats)a;
           high -= (Floats)b;
         }
@@ -148,28 +139,6 @@ void Split(const float* x, size_t x_stride, uint32_t m, uint32_t cols, const Til
       }
     }
   }
-}
-
-// ---- weights ------------------------------------------------------------------------------------------
-
-inline Floats Halves(const uint16_t* from) {
-#ifdef KVRM_EMULATE_X86
-  float values[16];
-  Widen(from, 16, KVRM_F16, values);
-  return Load<Floats>(values);
-#else
-  return (Floats)_mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(from)));
-#endif
-}
-
-// A step of 32 numbers in F16 as two in BF16. What the first leaves has at most three bits.
-inline void SplitHalves(const uint8_t* from, uint8_t* first, uint8_t* second) {
-  const uint16_t* numbers = reinterpret_cast<const uint16_t*>(from);
-  const Floats low = Halves(numbers), high = Halves(numbers + 16);
-  const Dwords a = (Dwords)low, b = (Dwords)high;
-  Store(first, UpperHalves(a, b, true));
-  const Floats a1 = low - (Floats)(a & 0xffff0000u), b1 = high - (Floats)(b & 0xffff0000u);
-  Store(second, UpperHalves((Dwords)a1, (Dwords)b1, true));
 }
 
 // ---- outputs ------------------------------------------------------------------------------------------
@@ -199,115 +168,55 @@ void Put(const TileProduct& p, const float* sums, uint32_t n, uint32_t rows, uin
 
 // ---- few rows of x ------------------------------------------------------------------------------------
 
-// Sums in registers 0 to 2, weights in 3 to 5, x in 6 and 7.
+// Sums in register 0, weights in 1, x in 2 and 3. One group of 16 rows of w at a time: they are often a multiple of
+// 4 KB apart, so that their lines fall on one set of the first cache, which holds not many more.
 void ConfigureFew(uint32_t rows, uint32_t columns) {
   TileConfig config;
-  for (uint32_t t = 0; t < 3; ++t) config.Set(t, rows, columns * 4);
-  for (uint32_t t = 3; t < 6; ++t) config.Set(t, rows, 64);
-  for (uint32_t t = 6; t < 8; ++t) config.Set(t, 16, columns * 4);
+  config.Set(0, rows, columns * 4);
+  config.Set(1, rows, 64);
+  config.Set(2, 16, columns * 4);
+  config.Set(3, 16, columns * 4);
   WrittenBeforeTiles();
   _tile_loadconfig(&config);
 }
 
-template <uint32_t Groups>
-KVRM_TILE_INLINE void LoadFewWeights(const uint8_t* w, size_t group, size_t stride) {
-  _tile_loadd(3, w, stride);
-  if constexpr (Groups > 1) _tile_loadd(4, w + group, stride);
-  if constexpr (Groups > 2) _tile_loadd(5, w + 2 * group, stride);
-}
-template <uint32_t Groups>
-KVRM_TILE_INLINE void MultiplyFew6() {
-  _tile_dpbf16ps(0, 3, 6);
-  if constexpr (Groups > 1) _tile_dpbf16ps(1, 4, 6);
-  if constexpr (Groups > 2) _tile_dpbf16ps(2, 5, 6);
-}
-template <uint32_t Groups>
-KVRM_TILE_INLINE void MultiplyFew7() {
-  _tile_dpbf16ps(0, 3, 7);
-  if constexpr (Groups > 1) _tile_dpbf16ps(1, 4, 7);
-  if constexpr (Groups > 2) _tile_dpbf16ps(2, 5, 7);
-}
-
-// Quarter `part` of a step of F16 weights of several groups, as [first, second][group] tiles.
-template <uint32_t Groups>
-KVRM_TILE_INLINE void SplitQuarter(const uint8_t* w, size_t row_bytes, uint32_t lines, uint32_t part, uint8_t* to) {
-  constexpr uint32_t kLines = Groups * kRowsOfW / 4;
-#pragma GCC unroll 4
-  for (uint32_t r = part * kLines; r < (part + 1) * kLines; ++r) {
-    const size_t line = std::min(r, lines - 1);  // lines past the end are those of the last
-    SplitHalves(w + line * row_bytes, to + r * 64, to + Groups * kTileBytes + r * 64);
-  }
-}
-
-// All of k for Groups groups of 16 rows of w from n on, the last of `rows`, and all rows of x, at most 16.
-template <bool kHalves, uint32_t Parts, uint32_t Groups>
+// All of k for rows [n, n + rows) of w, at most 16, and all rows of x, at most 16.
+template <uint32_t Parts>
 void Few(const TileProduct& p, uint32_t n, uint32_t rows) {
-  const size_t row_bytes = size_t{2} * p.w.cols, group = kRowsOfW * row_bytes;
+  const size_t row_bytes = size_t{2} * p.w.cols;
   const uint32_t steps = p.w.cols / kTileStep, ahead_steps = std::min(steps, kAheadSteps);
   const size_t part = TilePartBytes(p.m), stride = size_t{4} * p.m;
-  [[maybe_unused]] const uint32_t lines = (Groups - 1) * kRowsOfW + rows;
   const uint8_t* w = static_cast<const uint8_t*>(p.w.data) + n * row_bytes;
   const uint8_t* x = p.x;
-  alignas(64) uint8_t split[2][kHalves ? 2 * Groups * kTileBytes : 1];
-  alignas(64) float sums[Groups][16 * 16];
+  alignas(64) float sums[16 * 16];
   _tile_zero(0);
-  if constexpr (Groups > 1) _tile_zero(1);
-  if constexpr (Groups > 2) _tile_zero(2);
-  if constexpr (kHalves) {
-    for (uint32_t part = 0; part < 4; ++part) SplitQuarter<Groups>(w, row_bytes, lines, part, split[0]);
-  }
   for (uint32_t s = 0; s < steps; ++s, w += 64, x += Parts * part) {
     // The end of a row asks for the beginning of the one that comes after these.
-    const uint8_t* ahead =
-        w + (s + ahead_steps < steps ? size_t{64} * ahead_steps : Groups * group - (steps - ahead_steps) * size_t{64});
+    const uint8_t* ahead = w + (s + ahead_steps < steps ? size_t{64} * ahead_steps
+                                                        : kRowsOfW * row_bytes - (steps - ahead_steps) * size_t{64});
 #pragma GCC unroll 16
-    for (uint32_t r = 0; r < Groups * kRowsOfW; ++r) __builtin_prefetch(ahead + r * row_bytes, 0, 2);
+    for (uint32_t r = 0; r < kRowsOfW; ++r) __builtin_prefetch(ahead + r * row_bytes, 0, 2);
     WrittenBeforeTiles();
-    if constexpr (kHalves) {
-      LoadFewWeights<Groups>(split[s % 2], kTileBytes, 64);
-    } else {
-      LoadFewWeights<Groups>(w, group, row_bytes);
-    }
-    // The next step's weights come apart between the products of this one's, the last step's once more.
-    const uint8_t* next = s + 1 < steps ? w + 64 : w;
-    const auto apart = [&](uint32_t quarter) {
-      if constexpr (kHalves) SplitQuarter<Groups>(next, row_bytes, lines, quarter, split[(s + 1) % 2]);
-    };
+    _tile_loadd(1, w, row_bytes);
     if constexpr (Parts == 2) {
-      _tile_loadd(7, x + part, stride);
-      MultiplyFew7<Groups>();
-      apart(0);
+      _tile_loadd(3, x + part, stride);
+      _tile_dpbf16ps(0, 1, 3);
     }
-    _tile_loadd(6, x, stride);
-    MultiplyFew6<Groups>();
-    if constexpr (kHalves) {
-      apart(1);
-      LoadFewWeights<Groups>(split[s % 2] + Groups * kTileBytes, kTileBytes, 64);
-      MultiplyFew6<Groups>();
-      apart(2);
-      MultiplyFew7<Groups>();
-      apart(3);
-    }
+    _tile_loadd(2, x, stride);
+    _tile_dpbf16ps(0, 1, 2);
   }
-  _tile_stored(0, sums[0], 64);
-  if constexpr (Groups > 1) _tile_stored(1, sums[1], 64);
-  if constexpr (Groups > 2) _tile_stored(2, sums[2], 64);
-  for (uint32_t g = 0; g < Groups; ++g) {
-    Put(p, sums[g], n + g * kRowsOfW, g + 1 < Groups ? kRowsOfW : rows, 0, p.m);
-  }
+  _tile_stored(0, sums, 64);
+  Put(p, sums, n, rows, 0, p.m);
 }
 
-template <bool kHalves, uint32_t Parts>
+template <uint32_t Parts>
 void MultiplyFewRows(const TileProduct& p) {
   ConfigureFew(kRowsOfW, p.m);
   uint32_t n = p.n_begin;
-  if constexpr (kHalves) {
-    for (; p.n_end - n >= 32; n += 32) Few<kHalves, Parts, 2>(p, n, kRowsOfW);
-  }
-  for (; p.n_end - n >= 16; n += 16) Few<kHalves, Parts, 1>(p, n, kRowsOfW);
+  for (; p.n_end - n >= kRowsOfW; n += kRowsOfW) Few<Parts>(p, n, kRowsOfW);
   if (p.n_end == n) return;
   ConfigureFew(p.n_end - n, p.m);
-  Few<kHalves, Parts, 1>(p, n, p.n_end - n);
+  Few<Parts>(p, n, p.n_end - n);
 }
 
 // ---- many rows of x -----------------------------------------------------------------------------------
@@ -344,14 +253,14 @@ struct TileSums {
   alignas(64) float of[2][16 * 16];
 };
 
-// Of a panel. A line that it does not need makes the lines of a row of w, one in each step, fall on different sets of
-// the cache.
-template <bool kHalves, uint32_t Groups>
-constexpr size_t kPanelStepBytes = (kHalves ? 2 : 1) * Groups* kTileBytes + 64;
+// A step of a panel. A line that it does not need makes the lines of a row of w, one in each step, fall on different
+// sets of the cache.
+template <uint32_t Groups>
+constexpr size_t kPanelStepBytes = Groups* kTileBytes + 64;
 
-// Adds `steps` steps of k for one or two tiles of x, tile_bytes apart, to their sums, or starts them. panel: [step],
-// with F16 [first, second], [group] of tiles.
-template <bool kHalves, uint32_t Parts, uint32_t Groups, uint32_t Tiles>
+// Adds `steps` steps of k for one or two tiles of x, tile_bytes apart, to their sums, or starts them. panel: [step]
+// [group] of tiles.
+template <uint32_t Parts, uint32_t Groups, uint32_t Tiles>
 void ManySteps(const uint8_t* panel, const uint8_t* x, size_t tile_bytes, uint32_t steps, bool first, TileSums* sums) {
   WrittenBeforeTiles();
   if (first) {
@@ -365,7 +274,7 @@ void ManySteps(const uint8_t* panel, const uint8_t* x, size_t tile_bytes, uint32
     if constexpr (Groups > 1) _tile_loadd(2, sums[0].of[1], 64);
     if constexpr (Groups > 1 && Tiles > 1) _tile_loadd(3, sums[1].of[1], 64);
   }
-  for (uint32_t s = 0; s < steps; ++s, panel += kPanelStepBytes<kHalves, Groups>, x += Parts * kTileBytes) {
+  for (uint32_t s = 0; s < steps; ++s, panel += kPanelStepBytes<Groups>, x += Parts * kTileBytes) {
     LoadManyWeights<Groups>(panel);
     if constexpr (Parts == 2) {
       LoadManyX<Tiles>(x + kTileBytes, tile_bytes);
@@ -373,12 +282,6 @@ void ManySteps(const uint8_t* panel, const uint8_t* x, size_t tile_bytes, uint32
     }
     LoadManyX<Tiles>(x, tile_bytes);
     MultiplyMany<Groups, Tiles>();
-    if constexpr (kHalves) {
-      LoadManyWeights<Groups>(panel + Groups * kTileBytes);
-      MultiplyMany<Groups, Tiles>();
-      LoadManyX<Tiles>(x + kTileBytes, tile_bytes);
-      MultiplyMany<Groups, Tiles>();
-    }
   }
   _tile_stored(0, sums[0].of[0], 64);
   if constexpr (Tiles > 1) _tile_stored(1, sums[1].of[0], 64);
@@ -387,7 +290,7 @@ void ManySteps(const uint8_t* panel, const uint8_t* x, size_t tile_bytes, uint32
 }
 
 // All of k for Groups groups from n on, the last of `rows`, and rows [row, row + count) of x, row a multiple of 16.
-template <bool kHalves, uint32_t Parts, uint32_t Groups>
+template <uint32_t Parts, uint32_t Groups>
 void Many(const TileProduct& p, uint32_t n, uint32_t rows, uint32_t row, uint32_t count) {
   const size_t row_bytes = size_t{2} * p.w.cols;
   const uint32_t steps = p.w.cols / kTileStep, tiles = (count + kTileColumns - 1) / kTileColumns;
@@ -395,8 +298,8 @@ void Many(const TileProduct& p, uint32_t n, uint32_t rows, uint32_t row, uint32_
   const size_t tile_bytes = size_t{steps} * Parts * kTileBytes;
   const uint8_t* w = static_cast<const uint8_t*>(p.w.data) + n * row_bytes;
   const uint8_t* x = p.x + row / kTileColumns * tile_bytes;
-  constexpr uint32_t kBlockSteps = kPanelBytes / ((kHalves ? 2 : 1) * 2 * kTileBytes);
-  constexpr size_t kStepBytes = kPanelStepBytes<kHalves, Groups>;
+  constexpr uint32_t kBlockSteps = kPanelBytes / (2 * kTileBytes);
+  constexpr size_t kStepBytes = kPanelStepBytes<Groups>;
   alignas(64) uint8_t panel[kBlockSteps * kStepBytes];
   TileSums sums[kMostRows / kTileColumns];
   for (uint32_t k = 0; k < steps; k += kBlockSteps) {
@@ -406,11 +309,7 @@ void Many(const TileProduct& p, uint32_t n, uint32_t rows, uint32_t row, uint32_
       for (uint32_t s = 0; s < block; ++s) {
         const uint8_t* line = at + r * row_bytes + s * 64;
         uint8_t* to = panel + s * kStepBytes + r * 64;
-        if constexpr (kHalves) {
-          SplitHalves(line, to, to + Groups * kTileBytes);
-        } else {
-          Store(to, Load<Dwords>(line));
-        }
+        Store(to, Load<Dwords>(line));
       }
     }
     // What comes next is asked for bit by bit.
@@ -418,8 +317,7 @@ void Many(const TileProduct& p, uint32_t n, uint32_t rows, uint32_t row, uint32_
     uint32_t line = 0;
     for (uint32_t tile = 0; tile < tiles; tile += 2) {
       const uint8_t* from_x = x + tile * tile_bytes + size_t{k} * Parts * kTileBytes;
-      const auto multiply =
-          tile + 1 < tiles ? ManySteps<kHalves, Parts, Groups, 2> : ManySteps<kHalves, Parts, Groups, 1>;
+      const auto multiply = tile + 1 < tiles ? ManySteps<Parts, Groups, 2> : ManySteps<Parts, Groups, 1>;
       multiply(panel, from_x, tile_bytes, block, k == 0, sums + tile);
       for (const uint32_t until = lines * std::min(tile + 2, tiles) / tiles; line < until; ++line) {
         for (uint32_t s = 0; s < block; ++s) __builtin_prefetch(next + line * row_bytes + s * 64, 0, 2);
@@ -434,7 +332,7 @@ void Many(const TileProduct& p, uint32_t n, uint32_t rows, uint32_t row, uint32_
   }
 }
 
-template <bool kHalves, uint32_t Parts>
+template <uint32_t Parts>
 void MultiplyManyRows(const TileProduct& p) {
   const uint64_t cached = kCachedX / (uint64_t{2} * Parts * p.w.cols) / 32 * 32;
   const uint32_t most = static_cast<uint32_t>(std::clamp<uint64_t>(cached, 32, kMostRows));
@@ -444,11 +342,11 @@ void MultiplyManyRows(const TileProduct& p) {
     const uint32_t count = std::min(p.m - row, ((p.m - row) / (passes - pass) + 31) / 32 * 32);
     ConfigureMany(kRowsOfW);
     uint32_t n = p.n_begin;
-    for (; p.n_end - n >= 32; n += 32) Many<kHalves, Parts, 2>(p, n, kRowsOfW, row, count);
-    if (p.n_end - n >= 16) Many<kHalves, Parts, 1>(p, n, kRowsOfW, row, count), n += 16;
+    for (; p.n_end - n >= 32; n += 32) Many<Parts, 2>(p, n, kRowsOfW, row, count);
+    if (p.n_end - n >= 16) Many<Parts, 1>(p, n, kRowsOfW, row, count), n += 16;
     if (p.n_end != n) {
       ConfigureMany(p.n_end - n);
-      Many<kHalves, Parts, 1>(p, n, p.n_end - n, row, count);
+      Many<Parts, 1>(p, n, p.n_end - n, row, count);
     }
     row += count;
   }
@@ -457,12 +355,10 @@ void MultiplyManyRows(const TileProduct& p) {
 void Product(const TileProduct& p) {
   if (p.m == 0 || p.n_begin >= p.n_end) return;
   const bool few = p.m <= kTileColumns;
-  if (p.form.parts == 1) {
-    (few ? MultiplyFewRows<false, 1> : MultiplyManyRows<false, 1>)(p);
-  } else if (p.form.halves) {
-    (few ? MultiplyFewRows<true, 2> : MultiplyManyRows<true, 2>)(p);
+  if (p.parts == 1) {
+    (few ? MultiplyFewRows<1> : MultiplyManyRows<1>)(p);
   } else {
-    (few ? MultiplyFewRows<false, 2> : MultiplyManyRows<false, 2>)(p);
+    (few ? MultiplyFewRows<2> : MultiplyManyRows<2>)(p);
   }
   _tile_release();
 }

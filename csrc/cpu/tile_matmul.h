@@ -1,16 +1,14 @@
-// tile_matmul.h - products with weights in F16 or BF16, read as they lie, in tiles of BF16 (amx.h): sixteen rows of w
-// by 32 of k are one tile, and up to sixteen rows of x, their numbers in pairs of k, another.
+// tile_matmul.h - products with weights in BF16, read as they lie, in tiles (amx.h): sixteen rows of w by 32 of k are
+// one tile, and up to sixteen rows of x, their numbers in pairs of k, another.
 //
-// A number that BF16 cannot hold is taken as a sum of two that it can: of x the nearest, and the nearest to what that
-// leaves, so that 2^-18 of x are lost, as a sum of thousands of f32 loses anyway; of a weight in F16 its first eight
-// bits and the rest. With one part x is rounded, and weights are in BF16. The arithmetic of one output, with T(w, x)
-// what the instruction does in f32 for each step of 32 of k, subnormal numbers counting as zero: acc + (a chain over
-// the first numbers of all pairs + a chain over the second):
+// An activation is taken as a sum of two numbers that BF16 holds, the nearest, and the nearest to what that leaves, so
+// that 2^-18 of it are lost, as a sum of thousands of f32 loses anyway. With one part it is rounded. The arithmetic of
+// one output, with T(w, x) what the instruction does in f32 for each step of 32 of k, subnormal numbers counting as
+// zero: acc + (a chain over the even numbers + a chain over the odd ones):
 //
-//   one part    T(w0, x0)
-//   two parts   T(w0, x1), T(w0, x0), and with F16 then T(w1, x0), T(w1, x1)
+//   one part    T(w, x0)
+//   two parts   T(w, x1), T(w, x0)
 //
-// Pairs are neighbours, but with F16 number i of a step and number 16 + i, which costs less to make.
 // An output's bits therefore depend on its row of x and of w alone.
 #ifndef KVRM_CPU_TILE_MATMUL_H_
 #define KVRM_CPU_TILE_MATMUL_H_
@@ -26,13 +24,6 @@ inline constexpr uint32_t kTileStep = 32;     // numbers of k; rows are whole st
 inline constexpr uint32_t kTileColumns = 16;  // rows of x in a tile
 inline constexpr uint32_t kMostTileParts = 2;
 
-// What products want of x.
-struct TileForm {
-  uint32_t parts;  // 1 or 2
-  bool halves;     // weights are in F16
-};
-inline TileForm TileFormOf(const Weight& w) { return {w.tile_parts, w.dtype == KVRM_F16}; }
-
 // Bytes of a part of a step of m rows of x.
 constexpr uint64_t TilePartBytes(uint64_t m) { return (m < kTileColumns ? m : kTileColumns) * 64; }
 
@@ -42,10 +33,10 @@ constexpr uint64_t TileRowsBytes(uint64_t m, uint64_t cols, uint64_t parts) {
 }
 
 struct TileProduct {
-  const Weight& w;     // cols a multiple of kTileStep; rows in order
+  const Weight& w;     // in BF16; cols a multiple of kTileStep; rows in order
   const Weight* bias;  // null: none
   const uint8_t* x;    // what split left
-  TileForm form;
+  uint32_t parts;      // 1 or 2
   uint32_t m;
   float* out;  // [m, >= n_end]
   size_t out_stride;
@@ -56,7 +47,7 @@ struct TileProduct {
 
 struct TileKernels {
   // Steps [begin, end) of x [m, cols], to their place in `out` of TileRowsBytes, 64-byte aligned.
-  void (*split)(const float* x, size_t x_stride, uint32_t m, uint32_t cols, const TileForm& form, uint32_t begin,
+  void (*split)(const float* x, size_t x_stride, uint32_t m, uint32_t cols, uint32_t parts, uint32_t begin,
                 uint32_t end, uint8_t* out);
   void (*product)(const TileProduct& product);
 };

@@ -47,23 +47,12 @@ void QuantizeGroups(const Weight& w, uint32_t dtype, uint32_t begin, uint32_t en
   }
 }
 
-template <typename Wanted>
-bool HasAny(const Model& model, const Wanted& wanted) {
-  bool any = wanted(model.lm_head.dtype);
+bool HasBlocks(const Model& model) {
+  bool any = IsBlocks(model.lm_head.dtype);
   for (const LayerWeights& layer : model.layers) {
-    for (const kvrm_role role : kMatrices) any = any || wanted(layer[role].dtype);
+    for (const kvrm_role role : kMatrices) any = any || IsBlocks(layer[role].dtype);
   }
   return any;
-}
-
-bool HasBlocks(const Model& model) {
-  return HasAny(model, [](uint32_t dtype) { return IsBlocks(dtype); });
-}
-
-// Matrices in F16 want x in another form than those in BF16.
-bool HasBothHalves(const Model& model) {
-  return HasAny(model, [](uint32_t dtype) { return dtype == KVRM_F16; }) &&
-         HasAny(model, [](uint32_t dtype) { return dtype == KVRM_BF16; });
 }
 
 class Preparer {
@@ -73,13 +62,13 @@ class Preparer {
         threads_(ThreadCount(0)),
         packer_(std::make_shared<Packer>()),
         rounds_(model->config.quantize == KVRM_QUANTIZE_BF16 && !HasBlocks(*model)),
-        tiles_(TileKernel() != nullptr && !HasBlocks(*model) && (rounds_ || !HasBothHalves(*model))) {
+        tiles_(TileKernel() != nullptr && !HasBlocks(*model)) {
     model->device = packer_;
   }
 
   kvrm_status Prepare(Weight* w) {
     const uint32_t dtype = PackedType(*w, model_.config.quantize);
-    if (tiles_ && (dtype == KVRM_F16 || dtype == KVRM_BF16) && w->cols % kTileStep == 0) {
+    if (tiles_ && dtype == KVRM_BF16 && w->cols % kTileStep == 0) {
       w->tile_parts = rounds_ ? 1 : 2;
       return w->interleaved_head == 0 && w->dtype == dtype ? KVRM_OK : Straighten(w, dtype);
     }

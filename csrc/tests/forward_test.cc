@@ -136,7 +136,7 @@ TEST(HalfPrecisionWeightsMatchReference) {
     shape.dtype = KVRM_BF16;
     CheckModel(shape, 40, OnGpu() ? 1e-1 : 1e-4);
     if (OnGpu()) continue;
-    shape.key_dtype = KVRM_F16;  // shares its input with others in BF16
+    shape.key_dtype = KVRM_F16;  // takes activations in another form than those in BF16 beside it
     CheckModel(shape, 40);
   }
 }
