@@ -53,11 +53,16 @@ export function documentOf(found: readonly Found[]): string {
   return parts.join("\n\n").replace(/\n\n(- )/g, "\n$1").replace(/(:|validity)\n- /g, "$1\n\n- ") + "\n";
 }
 
+/** How often cases were repeated, fewest first. */
+function repeatsOf({ runs }: SuiteResult): number[] {
+  const repeats = new Map<string, number>();
+  for (const run of runs) repeats.set(run.case, Math.max(repeats.get(run.case) ?? 0, run.repeat + 1));
+  return [...new Set(repeats.values())].sort((a, b) => a - b);
+}
+
 function sectionOf({ suite, result, folder }: Found, title: string): string {
   const section = suite.report(result);
-  const repeats = new Map<string, number>();
-  for (const run of result.runs) repeats.set(run.case, Math.max(repeats.get(run.case) ?? 0, run.repeat + 1));
-  const counts = [...new Set(repeats.values())].sort((a, b) => a - b);
+  const counts = repeatsOf(result);
   const dates = result.runs.map(({ date }) => date.slice(0, 10)).sort();
   const parts = [
     `## ${suite.name[0]!.toUpperCase()}${suite.name.slice(1).replace(/(\d)/, " $1")}: ${title}`,
@@ -120,7 +125,7 @@ export function withPeers(readme: string, found: readonly Found[]): string {
     const { peer } = result.parameters;
     return [
       `On ${result.machine}, beside ${peer}; \`deno task bench ${suite.name}\`, repeats: ${
-        1 + Math.max(...result.runs.map(({ repeat }) => repeat))
+        repeatsOf(result).join(" to ")
       }.`,
       ...tables.flatMap(({ title, columns, rows }) => [`${title}:`, table(columns, rows)]),
       ...(others.length > 0
