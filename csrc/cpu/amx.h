@@ -37,8 +37,8 @@ inline void WrittenBeforeTiles() {
 #endif
 }
 
-// Whether this processor has tiles of bytes and of BF16, KVRM_CPU_TARGET allows them (AMX or none), and the system
-// lets this process use them, for which it is asked once.
+// Whether this processor has tiles of bytes and of BF16, and AVX-512 beside them, KVRM_CPU_TARGET allows them (AMX or
+// none), and the system lets this process use them, for which it is asked once.
 bool HasAmx();
 
 }  // namespace kvrm::cpu

@@ -2,7 +2,7 @@
 // same numbers of k for each of 16 rows: no sum runs across a register, and weights are read from first byte to last.
 //
 //   blocks (quant.h)   group g: [block][dword of the block][16 rows] u32, then (all but Q4_K and Q5_K) the blocks' d:
-//                      [block][16 rows] f16. The bytes are as many as before. Where a target wants unsigned
+//                      [block][16 rows] f16. The bytes are as many as in the file. Where a target wants unsigned
 //                      bytes, Q8_0's integers have their sign bit flipped: q + 128; no other bit is touched
 //   BF16 (bf16.h)      group g: [pair of numbers of k][16 rows][2] bf16
 #ifndef KVRM_CPU_PACKED_H_
@@ -32,7 +32,7 @@ uint64_t PackedGroupBytes(uint32_t dtype, uint32_t cols);
 // the sign bits of Q8_0.
 void PackGroup(const Weight& w, uint32_t g, bool flip, uint8_t* to);
 
-// Packs groups [begin, end) of w into `packed`, which holds them all.
+// Packs groups [begin, end) of w as PackGroup does into `packed`, which holds them all.
 void PackGroups(const Weight& w, uint32_t begin, uint32_t end, bool flip, uint8_t* packed);
 
 struct PackedProduct {
@@ -48,7 +48,7 @@ struct PackedProduct {
 };
 
 // The product with `file`, a matrix that is not packed yet, in place of p.w: packs its groups one by one into `scratch`
-// of PackedGroupBytes and multiplies each. The same bits.
+// of PackedGroupBytes, as `product` wants them, and multiplies each. The same bits.
 void ProductFromFile(void (*product)(const PackedProduct&), const Weight& file, bool flip, const PackedProduct& p,
                      uint8_t* scratch);
 

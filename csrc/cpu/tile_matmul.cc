@@ -55,8 +55,8 @@ inline void StoreFirst(void* to, Dwords v, uint32_t count) {
 
 constexpr uint32_t kRowsOfW = 16;
 constexpr uint32_t kTileBytes = 1024;
-// Steps of k from the weights that are multiplied to those that are asked for meanwhile: lines of 16 and more rows are
-// read in turn, too many for processors to see what comes next.
+// Steps of k from the weights that are multiplied to those that are asked for meanwhile: lines of 16 rows are read
+// in turn, too many for processors to see what comes next.
 constexpr uint32_t kAheadSteps = 6;
 // Of many rows of x: bytes of weights that stay in the first cache while x goes by, before sums go to memory; most rows
 // of x at once; and bytes of x that should stay in the second cache while all weights go by.
