@@ -2,12 +2,15 @@
 //
 // A split is walked in tiles of 16 tokens, which never straddle a block, so block size and fragmentation
 // cannot show in the bits. For one query:
-//   score[t]  a chain over head_dim as in matmul-inl.h, times scale
+//   score[t]  a chain over the even dimensions plus a chain over the odd ones, times scale
 //   max       over the tokens it sees
 //   p[t]      exp(score[t] - max), exactly 0 for tokens it does not see
 //   sum       chains of L lanes over the split's 256 places, then Reduce
 //   acc[n]    one chain over the tokens it sees, ascending
 // None of it looks at other queries; they only share the converted tiles of K and V.
+//
+// Tokens lie side by side in the lanes of a score, so that nothing has to be added up across lanes: a tile of K is
+// transposed in registers, once for all queries. K itself lies as V does, a token's numbers one after the other.
 
 #if defined(KVRM_CPU_ATTENTION_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef KVRM_CPU_ATTENTION_INL_H_
@@ -27,13 +30,15 @@ namespace HWY_NAMESPACE {
 
 constexpr size_t kTileTokens = 16;
 constexpr size_t kBatch = 32;        // queries whose scores wait on the stack: 32 KiB
-constexpr size_t kMaxHeadDim = 512;  // of the converted tile: 32 KiB
-// Register tile of the scores: queries x tokens.
-constexpr size_t kScoreQueries = (HWY_TARGET == HWY_AVX3 || HWY_TARGET == HWY_NEON) ? 4 : 2;
-constexpr size_t kScoreTokens = 4;
+constexpr size_t kMaxHeadDim = 512;  // of a converted tile: 32 KiB
+// Register tile of the scores: queries x two chains of a tile's tokens.
+constexpr size_t kTokenVectors = kTileTokens / kLanes;
+constexpr size_t kScoreQueries = HWY_TARGET == HWY_AVX3                               ? 8
+                                 : HWY_TARGET == HWY_SSE4 || HWY_TARGET == HWY_SCALAR ? 1
+                                                                                      : 2;
 // Register tile of the output: queries x vectors of head_dim.
-constexpr size_t kOutQueries = kScoreQueries;
-constexpr size_t kOutVectors = 4;
+constexpr size_t kOutQueries = HWY_TARGET == HWY_AVX3 ? 8 : HWY_TARGET == HWY_NEON ? 4 : 2;
+constexpr size_t OutVectors(size_t queries) { return HWY_TARGET == HWY_AVX3 && queries > 4 ? 2 : 4; }
 
 // Tokens [begin, end) of the split's places that a query sees.
 struct Seen {
@@ -126,47 +131,164 @@ HWY_INLINE void ConvertTile(const T* rows, size_t dim, size_t padded, uint32_t b
   }
 }
 
-// scores [Mr][kSplitTokens] (the tile's first place on) of tokens [begin, end) of one tile of K.
-// tile [kTileTokens][stride], converted or not.
-template <size_t Mr, typename E>
-HWY_INLINE void ScoreTile(const float* q, size_t q_stride, size_t head_dim, size_t stride, float scale,
-                          const E* HWY_RESTRICT tile, uint32_t begin, uint32_t end, float* HWY_RESTRICT scores) {
-  constexpr size_t Nr = kScoreTokens;
+#if HWY_TARGET != HWY_SCALAR
+// kLanes vectors as rows of a square, which is transposed.
+template <class D, class V>
+HWY_INLINE void Transpose(D d, V (&rows)[kLanes]) {
+  const hn::RepartitionToWide<D> wide;
+  // Within 128 bits: row 4g + j holds number 4b + j of rows 4g to 4g + 3 in its block b.
+#pragma GCC unroll 4
+  for (size_t g = 0; g < kLanes; g += 4) {
+    const auto low01 = hn::BitCast(wide, hn::InterleaveLower(d, rows[g], rows[g + 1]));
+    const auto high01 = hn::BitCast(wide, hn::InterleaveUpper(d, rows[g], rows[g + 1]));
+    const auto low23 = hn::BitCast(wide, hn::InterleaveLower(d, rows[g + 2], rows[g + 3]));
+    const auto high23 = hn::BitCast(wide, hn::InterleaveUpper(d, rows[g + 2], rows[g + 3]));
+    rows[g] = hn::BitCast(d, hn::InterleaveLower(wide, low01, low23));
+    rows[g + 1] = hn::BitCast(d, hn::InterleaveUpper(wide, low01, low23));
+    rows[g + 2] = hn::BitCast(d, hn::InterleaveLower(wide, high01, high23));
+    rows[g + 3] = hn::BitCast(d, hn::InterleaveUpper(wide, high01, high23));
+  }
+#if HWY_MAX_BYTES == 64
+#pragma GCC unroll 4
+  for (size_t j = 0; j < 4; ++j) {
+    const V a = rows[j], b = rows[4 + j], c = rows[8 + j], e = rows[12 + j];
+    const V ac = hn::ConcatLowerLower(d, c, a), be = hn::ConcatLowerLower(d, e, b);
+    const V ac_high = hn::ConcatUpperUpper(d, c, a), be_high = hn::ConcatUpperUpper(d, e, b);
+    rows[j] = hn::OddEvenBlocks(hn::SwapAdjacentBlocks(be), ac);
+    rows[4 + j] = hn::OddEvenBlocks(be, hn::SwapAdjacentBlocks(ac));
+    rows[8 + j] = hn::OddEvenBlocks(hn::SwapAdjacentBlocks(be_high), ac_high);
+    rows[12 + j] = hn::OddEvenBlocks(be_high, hn::SwapAdjacentBlocks(ac_high));
+  }
+#elif HWY_MAX_BYTES == 32
+#pragma GCC unroll 4
+  for (size_t j = 0; j < 4; ++j) {
+    const V a = rows[j], b = rows[4 + j];
+    rows[j] = hn::ConcatLowerLower(d, b, a);
+    rows[4 + j] = hn::ConcatUpperUpper(d, b, a);
+  }
+#endif
+}
+#endif
+
+// Rows that are wanted soon and asked for line by line, between multiplications: a burst of requests would fill what
+// the first cache has for them, and hold up everything behind it. A line is asked for again where a step is less.
+struct Ahead {
+  const uint8_t* at;
+  size_t step;  // bytes for each two dimensions of a tile, or 0: nothing is wanted
+
+  HWY_INLINE void AskStep() {
+    __builtin_prefetch(at, 0, 2);
+    at += step;
+  }
+};
+
+// kTileTokens rows, `stride` elements apart, as f32 into keys [dim][kTileTokens].
+template <typename E>
+HWY_NOINLINE void TransposeRows(const E* rows, size_t stride, size_t dim, Ahead ahead, float* HWY_RESTRICT keys) {
+#if HWY_TARGET == HWY_SCALAR
+  ahead.AskStep();
+  for (uint32_t t = 0; t < kTileTokens; ++t) {
+    for (size_t n = 0; n < dim; ++n) keys[n * kTileTokens + t] = hn::GetLane(LoadF32(rows + t * stride + n));
+  }
+#else
   const DF d;
-  for (uint32_t t = begin; t < end; t += Nr) {
-    const E* rows[Nr];
-    for (uint32_t j = 0; j < Nr; ++j) rows[j] = tile + std::min(t + j, end - 1) * stride;
-    VF acc[Mr][Nr];
-    for (size_t i = 0; i < Mr; ++i) {
-      for (size_t j = 0; j < Nr; ++j) acc[i][j] = hn::Zero(d);
-    }
+  for (uint32_t t = 0; t < kTileTokens; t += kLanes) {
+    const E* from = rows + t * stride;
+    float* to = keys + t;
     size_t n = 0;
-    for (; n + kLanes <= head_dim; n += kLanes) {
-      VF qv[Mr];
-#pragma GCC unroll 8
-      for (size_t i = 0; i < Mr; ++i) qv[i] = hn::LoadU(d, q + i * q_stride + n);
-#pragma GCC unroll 8
-      for (size_t j = 0; j < Nr; ++j) {
-        const VF kv = InRegister(LoadF32(rows[j] + n));
-#pragma GCC unroll 8
-        for (size_t i = 0; i < Mr; ++i) acc[i][j] = hn::MulAdd(qv[i], kv, acc[i][j]);
+    if constexpr (std::is_same_v<E, hwy::bfloat16_t>) {
+      // Two numbers to a lane: half as much to transpose, and widening is a shift or a mask.
+      const DU du;
+      for (; n + 2 * kLanes <= dim; n += 2 * kLanes) {
+        hn::Vec<DU> pairs[kLanes];
+#pragma GCC unroll 16
+        for (size_t i = 0; i < kLanes; ++i) {
+          pairs[i] = hn::LoadU(du, reinterpret_cast<const uint32_t*>(from + i * stride + n));
+        }
+        Transpose(du, pairs);
+#pragma GCC unroll 16
+        for (size_t i = 0; i < kLanes; ++i) {
+          float* pair = to + (n + 2 * i) * kTileTokens;
+          hn::Store(hn::BitCast(d, hn::ShiftLeft<16>(pairs[i])), d, pair);
+          hn::Store(hn::BitCast(d, hn::And(pairs[i], hn::Set(du, 0xffff0000u))), d, pair + kTileTokens);
+          if (t == 0) ahead.AskStep();
+        }
       }
     }
-    if (n < head_dim) {
-      for (size_t i = 0; i < Mr; ++i) {
-        const VF qv = LoadTail(q + i * q_stride + n, head_dim - n);
-        for (size_t j = 0; j < Nr; ++j) acc[i][j] = hn::MulAdd(qv, LoadTail(rows[j] + n, head_dim - n), acc[i][j]);
+    for (; n < dim; n += kLanes) {
+      VF square[kLanes];
+      for (size_t i = 0; i < kLanes; ++i) square[i] = LoadUpTo(from + i * stride + n, dim - n);
+      Transpose(d, square);
+      const size_t rest = std::min(kLanes, dim - n);
+      for (size_t i = 0; i < kLanes; ++i) {
+        if (i < rest) hn::Store(square[i], d, to + (n + i) * kTileTokens);
+        if (t == 0 && i < rest && i % 2 == 0) ahead.AskStep();
       }
     }
+  }
+#endif
+}
+
+// The same of `count` rows, at most kTileTokens: nothing behind them is read.
+template <typename E>
+HWY_INLINE void TransposeKeys(const E* rows, size_t stride, size_t dim, uint32_t count, Ahead ahead,
+                              float* HWY_RESTRICT keys) {
+  if (HWY_LIKELY(count == kTileTokens)) return TransposeRows(rows, stride, dim, ahead, keys);
+  HWY_ALIGN E copy[kTileTokens * kMaxHeadDim];
+  for (uint32_t t = 0; t < kTileTokens; ++t) {
+    std::memcpy(copy + t * dim, rows + std::min(t, count - 1) * stride, dim * sizeof(E));
+  }
+  TransposeRows(copy, dim, dim, ahead, keys);
+}
+
+// Queries side by side, kScoreQueries of them: [group][head_dim][kScoreQueries].
+HWY_INLINE void InterleaveQueries(const float* q, size_t q_stride, uint32_t count, size_t dim, float* HWY_RESTRICT to) {
+  for (uint32_t i = 0; i < count; ++i) {
+    float* group = to + i / kScoreQueries * kScoreQueries * dim + i % kScoreQueries;
+    for (size_t n = 0; n < dim; ++n) group[n * kScoreQueries] = q[i * q_stride + n];
+  }
+}
+
+// scores [Mr][kSplitTokens] (the tile's first place on) of all tokens of a tile: of those behind its end they mean
+// nothing, and Softmax overwrites them. q [head_dim][kScoreQueries].
+//
+// Not inlined, like OutTile: a loop needs the registers that all around it would keep.
+template <size_t Mr>
+HWY_NOINLINE void ScoreTile(const float* HWY_RESTRICT q, size_t head_dim, float scale, const float* HWY_RESTRICT keys,
+                            Ahead ahead, float* HWY_RESTRICT scores) {
+  constexpr size_t Nr = kTokenVectors;
+  const DF d;
+  VF even[Mr][Nr], odd[Mr][Nr];
+#pragma GCC unroll 16
+  for (size_t i = 0; i < Mr; ++i) {
+#pragma GCC unroll 16
+    for (size_t j = 0; j < Nr; ++j) even[i][j] = odd[i][j] = hn::Zero(d);
+  }
+  const auto add = [](const float* HWY_RESTRICT qn, const float* HWY_RESTRICT kn, VF(&acc)[Mr][Nr]) HWY_ATTR {
+    VF kv[Nr];
+#pragma GCC unroll 16
+    for (size_t j = 0; j < Nr; ++j) kv[j] = InRegister(hn::Load(DF(), kn + j * kLanes));
+#pragma GCC unroll 16
     for (size_t i = 0; i < Mr; ++i) {
-      float* to = scores + i * kSplitTokens + t;
-      if (t + Nr <= kTileTokens) {  // what it writes past the end Softmax overwrites
-        Reduce4(acc[i][0], acc[i][1], acc[i][2], acc[i][3], scale, to);
-        continue;
-      }
-      float sums[Nr];
-      Reduce4(acc[i][0], acc[i][1], acc[i][2], acc[i][3], scale, sums);
-      for (uint32_t j = 0; j < Nr && t + j < end; ++j) to[j] = sums[j];
+      const VF qv = hn::Set(DF(), qn[i]);
+#pragma GCC unroll 16
+      for (size_t j = 0; j < Nr; ++j) acc[i][j] = hn::MulAdd(qv, kv[j], acc[i][j]);
+    }
+  };
+  for (size_t pairs = head_dim / 2; pairs != 0; --pairs) {
+    ahead.AskStep();
+    add(q, keys, even);
+    add(q + kScoreQueries, keys + kTileTokens, odd);
+    q += 2 * kScoreQueries;
+    keys += 2 * kTileTokens;
+  }
+  if (head_dim % 2 != 0) add(q, keys, even);
+  const VF factor = hn::Set(d, scale);
+#pragma GCC unroll 16
+  for (size_t i = 0; i < Mr; ++i) {
+#pragma GCC unroll 16
+    for (size_t j = 0; j < Nr; ++j) {
+      hn::Store(hn::Mul(hn::Add(even[i][j], odd[i][j]), factor), d, scores + i * kSplitTokens + j * kLanes);
     }
   }
 }
@@ -195,10 +317,11 @@ HWY_INLINE Partial Softmax(Seen seen, float* HWY_RESTRICT scores) {
   return {max, Reduce(sum)};
 }
 
-// acc[Mr][Nr vectors] += p[Mr][t] * tile[t][Nr vectors], t in [begin, end).
+// acc[Mr][Nr vectors] += p[Mr][t] * tile[t][Nr vectors], t in [0, count). What lies where these columns do is asked
+// for.
 template <size_t Mr, size_t Nr, typename E>
-HWY_INLINE void OutTile(const float* HWY_RESTRICT p, const E* HWY_RESTRICT tile, size_t padded, uint32_t begin,
-                        uint32_t end, float* HWY_RESTRICT memory) {
+HWY_NOINLINE void OutTile(const float* HWY_RESTRICT p, const E* HWY_RESTRICT tile, size_t padded, uint32_t count,
+                          Ahead ahead, float* HWY_RESTRICT memory) {
   const DF d;
   VF acc[Mr][Nr];
 #pragma GCC unroll 8
@@ -206,16 +329,21 @@ HWY_INLINE void OutTile(const float* HWY_RESTRICT p, const E* HWY_RESTRICT tile,
 #pragma GCC unroll 8
     for (size_t j = 0; j < Nr; ++j) acc[i][j] = hn::Load(d, memory + i * padded + j * kLanes);
   }
-  for (uint32_t t = begin; t < end; ++t) {
+  const size_t ask = ahead.step == 0 ? 0 : padded * sizeof(E);
+  for (; count != 0; --count) {
+    for (size_t byte = 0; byte < Nr * kLanes * sizeof(E); byte += 64) __builtin_prefetch(ahead.at + byte, 0, 2);
+    ahead.at += ask;
     VF v[Nr];
 #pragma GCC unroll 8
-    for (size_t j = 0; j < Nr; ++j) v[j] = InRegister(LoadF32(tile + t * padded + j * kLanes));
+    for (size_t j = 0; j < Nr; ++j) v[j] = InRegister(LoadF32(tile + j * kLanes));
 #pragma GCC unroll 8
     for (size_t i = 0; i < Mr; ++i) {
-      const VF pv = hn::Set(d, p[i * kSplitTokens + t]);
+      const VF pv = hn::Set(d, p[i * kSplitTokens]);
 #pragma GCC unroll 8
       for (size_t j = 0; j < Nr; ++j) acc[i][j] = hn::MulAdd(pv, v[j], acc[i][j]);
     }
+    tile += padded;
+    ++p;
   }
 #pragma GCC unroll 8
   for (size_t i = 0; i < Mr; ++i) {
@@ -225,18 +353,25 @@ HWY_INLINE void OutTile(const float* HWY_RESTRICT p, const E* HWY_RESTRICT tile,
 }
 
 template <size_t Mr, typename E>
-HWY_INLINE void OutRows(const float* p, const E* tile, size_t padded, uint32_t begin, uint32_t end, float* acc) {
+HWY_INLINE void OutRows(const float* p, const E* tile, size_t padded, uint32_t begin, uint32_t end, Ahead ahead,
+                        float* acc) {
+  constexpr size_t kVectors = OutVectors(Mr);
+  const size_t row = begin * padded;
+  const uint32_t count = end - begin;
+  if (ahead.step != 0) ahead.at += row * sizeof(E);
   size_t n = 0;
-  for (; n + kOutVectors * kLanes <= padded; n += kOutVectors * kLanes) {
-    OutTile<Mr, kOutVectors>(p, tile + n, padded, begin, end, acc + n);
+  for (; n + kVectors * kLanes <= padded; n += kVectors * kLanes) {
+    const Ahead columns{ahead.at + (ahead.step == 0 ? 0 : n * sizeof(E)), ahead.step};
+    OutTile<Mr, kVectors>(p + begin, tile + row + n, padded, count, columns, acc + n);
   }
-  for (; n < padded; n += kLanes) OutTile<Mr, 1>(p, tile + n, padded, begin, end, acc + n);
+  for (; n < padded; n += kLanes) OutTile<Mr, 1>(p + begin, tile + row + n, padded, count, ahead, acc + n);
 }
 
 // A group of Mr queries over one tile of V: together where all of them see, alone at the edges, so that
 // no query multiplies what it does not see.
 template <size_t Mr, typename E>
-HWY_INLINE void OutGroup(const Seen* seen, uint32_t place, const float* p, const E* tile, size_t padded, float* acc) {
+HWY_INLINE void OutGroup(const Seen* seen, uint32_t place, const float* p, const E* tile, size_t padded, Ahead ahead,
+                         float* acc) {
   uint32_t begin[Mr], end[Mr];  // of the tile's rows
   uint32_t all_begin = 0, all_end = kTileTokens;
   for (size_t i = 0; i < Mr; ++i) {
@@ -248,51 +383,66 @@ HWY_INLINE void OutGroup(const Seen* seen, uint32_t place, const float* p, const
   if (all_begin >= all_end) all_begin = all_end = kTileTokens;
   for (size_t i = 0; i < Mr; ++i) {
     const uint32_t until = std::min(end[i], all_begin);
-    if (begin[i] < until) OutRows<1>(p + i * kSplitTokens, tile, padded, begin[i], until, acc + i * padded);
+    if (begin[i] < until) OutRows<1>(p + i * kSplitTokens, tile, padded, begin[i], until, ahead, acc + i * padded);
   }
-  if (all_begin < all_end) OutRows<Mr>(p, tile, padded, all_begin, all_end, acc);
+  if (all_begin < all_end) OutRows<Mr>(p, tile, padded, all_begin, all_end, ahead, acc);
   for (size_t i = 0; i < Mr; ++i) {
     const uint32_t from = std::max(begin[i], all_end);
-    if (from < end[i]) OutRows<1>(p + i * kSplitTokens, tile, padded, from, end[i], acc + i * padded);
+    if (from < end[i]) OutRows<1>(p + i * kSplitTokens, tile, padded, from, end[i], ahead, acc + i * padded);
   }
 }
 
-// All queries of a batch over one tile of K; scores [count][kSplitTokens] from the tile's first place on.
-template <typename E>
-HWY_INLINE void ScoreQueries(const float* q, size_t q_stride, uint32_t count, size_t dim, size_t stride, float scale,
-                             const E* tile, uint32_t begin, uint32_t end, float* scores) {
-  uint32_t i = 0;
-  for (; i + kScoreQueries <= count; i += kScoreQueries) {
-    ScoreTile<kScoreQueries>(q + i * q_stride, q_stride, dim, stride, scale, tile, begin, end,
+// count queries, at most Mr, together.
+template <size_t Mr>
+HWY_INLINE void ScoreUpTo(const float* q, uint32_t count, size_t dim, float scale, const float* keys, Ahead ahead,
+                          float* scores) {
+  if (count == Mr) {
+    ScoreTile<Mr>(q, dim, scale, keys, ahead, scores);
+  } else if constexpr (Mr > 1) {
+    ScoreUpTo<Mr - 1>(q, count, dim, scale, keys, ahead, scores);
+  }
+}
+
+// All queries of a batch, interleaved, over one tile of K; scores [count][kSplitTokens] from the tile's first place on.
+HWY_INLINE void ScoreQueries(const float* q, uint32_t count, size_t dim, float scale, const float* keys, Ahead ahead,
+                             float* scores) {
+  for (uint32_t i = 0; i < count; i += kScoreQueries) {
+    ScoreUpTo<kScoreQueries>(q + i * dim, std::min<uint32_t>(kScoreQueries, count - i), dim, scale, keys, ahead,
                              scores + i * kSplitTokens);
   }
-  for (; i < count; ++i) {
-    ScoreTile<1>(q + i * q_stride, q_stride, dim, stride, scale, tile, begin, end, scores + i * kSplitTokens);
+}
+
+template <size_t Mr, typename E>
+HWY_INLINE void OutUpTo(const Seen* seen, uint32_t count, uint32_t place, const float* p, const E* tile, size_t padded,
+                        Ahead ahead, float* acc) {
+  if (count == Mr) {
+    OutGroup<Mr>(seen, place, p, tile, padded, ahead, acc);
+  } else if constexpr (Mr > 1) {
+    OutUpTo<Mr - 1>(seen, count, place, p, tile, padded, ahead, acc);
   }
 }
 
 // All queries of a batch over one tile of V.
 template <typename E>
 HWY_INLINE void OutQueries(const Seen* seen, uint32_t count, uint32_t place, const float* p, const E* tile,
-                           size_t padded, float* acc) {
-  uint32_t i = 0;
-  for (; i + kOutQueries <= count; i += kOutQueries) {
-    OutGroup<kOutQueries>(seen + i, place, p + i * kSplitTokens, tile, padded, acc + i * padded);
+                           size_t padded, Ahead ahead, float* acc) {
+  for (uint32_t i = 0; i < count; i += kOutQueries) {
+    OutUpTo<kOutQueries>(seen + i, std::min<uint32_t>(kOutQueries, count - i), place, p + i * kSplitTokens, tile,
+                         padded, ahead, acc + i * padded);
   }
-  for (; i < count; ++i) OutGroup<1>(seen + i, place, p + i * kSplitTokens, tile, padded, acc + i * padded);
 }
 
-// Up to so many queries convert K and V in registers, each group of queries anew.
-constexpr uint32_t kMaxDirectQueries = 2 * kScoreQueries;
+// Up to so many queries convert V in registers, each group of queries anew.
+constexpr uint32_t kMaxDirectQueries = 2 * kOutQueries;
 
 // Up to so many queries, attention waits for memory rather than for arithmetic.
 constexpr uint32_t kFewQueries = 16;
 
-// Asks for a tile of K or V, `elements` of T to a row, in the second cache: the first has room for too few requests.
+// Half of a tile of K or V of head_dim `dim` that is wanted soon.
 template <typename T>
-HWY_INLINE void FetchTile(const T* rows, size_t elements) {
-  const uint8_t* bytes = reinterpret_cast<const uint8_t*>(rows);
-  for (size_t at = 0; at < kTileTokens * elements * sizeof(T); at += 64) __builtin_prefetch(bytes + at, 0, 2);
+HWY_INLINE Ahead AheadOf(const T* rows, size_t dim, size_t half) {
+  const size_t bytes = kTileTokens * RowElements<T>(dim) * sizeof(T) / 2;
+  return {reinterpret_cast<const uint8_t*>(rows) + half * bytes, bytes / (dim / 2)};
 }
 
 // At most kBatch queries over one split.
@@ -306,6 +456,7 @@ HWY_INLINE void AttendBatch(const KvView& kv, uint32_t head, float scale, uint32
   const bool direct = !kBlocks && count <= kMaxDirectQueries && padded == dim;
   HWY_ALIGN float scores[kBatch * kSplitTokens];
   HWY_ALIGN float tile[kTileTokens * kMaxHeadDim];
+  HWY_ALIGN float transposed[kTileTokens * kMaxHeadDim];
   HWY_ALIGN float acc[kBatch * kMaxHeadDim];
   Seen seen[kBatch];
   Seen any{kSplitTokens, 0};
@@ -316,6 +467,8 @@ HWY_INLINE void AttendBatch(const KvView& kv, uint32_t head, float scale, uint32
     any.end = std::max(any.end, seen[i].end);
   }
   std::fill(acc, acc + count * padded, 0.0f);
+  HWY_ALIGN float interleaved[kBatch * kMaxHeadDim];
+  InterleaveQueries(q, q_stride, count, dim, interleaved);
 
   const uint32_t first_token = split * kSplitTokens;
   // While K of this split is multiplied, V of it is on its way, and then K of the next split, which this thread
@@ -326,16 +479,20 @@ HWY_INLINE void AttendBatch(const KvView& kv, uint32_t head, float scale, uint32
   GroupCursor next_values(kv), next_keys(kv);
   GroupCursor keys(kv);
   for (uint32_t place = any.begin / kTileTokens * kTileTokens; place < any.end; place += kTileTokens) {
-    const uint32_t begin = std::max(any.begin, place) - place;
     const uint32_t end = std::min(any.end - place, uint32_t{kTileTokens});
     const T* rows = TileRows<T>(kv, keys, false, head, first_token + place);
-    if (few) FetchTile(TileRows<T>(kv, next_values, true, head, first_token + place), RowElements<T>(dim));
-    if (!direct) {
-      ConvertTile(rows, dim, padded, begin, end, tile);
-      ScoreQueries(q, q_stride, count, dim, padded, scale, tile, begin, end, scores + place);
-    } else if constexpr (!kBlocks) {
-      ScoreQueries(q, q_stride, count, dim, dim, scale, rows, begin, end, scores + place);
+    Ahead ahead[2] = {{reinterpret_cast<const uint8_t*>(rows), 0}, {reinterpret_cast<const uint8_t*>(rows), 0}};
+    if (few) {
+      const T* wanted = TileRows<T>(kv, next_values, true, head, first_token + place);
+      for (size_t half = 0; half < 2; ++half) ahead[half] = AheadOf(wanted, dim, half);
     }
+    if constexpr (kBlocks) {
+      ConvertTile(rows, dim, padded, 0, end, tile);
+      TransposeKeys(tile, padded, dim, end, ahead[0], transposed);
+    } else {
+      TransposeKeys(rows, dim, dim, end, ahead[0], transposed);
+    }
+    ScoreQueries(interleaved, count, dim, scale, transposed, ahead[1], scores + place);
   }
 
   for (uint32_t i = 0; i < count; ++i) {
@@ -348,13 +505,16 @@ HWY_INLINE void AttendBatch(const KvView& kv, uint32_t head, float scale, uint32
     const uint32_t begin = std::max(any.begin, place) - place;
     const uint32_t end = std::min(any.end - place, uint32_t{kTileTokens});
     const T* rows = TileRows<T>(kv, values, true, head, first_token + place);
-    const uint32_t ahead = first_token + place + kSplitTokens;
-    if (few && ahead < known) FetchTile(TileRows<T>(kv, next_keys, false, head, ahead), RowElements<T>(dim));
+    const uint32_t next = first_token + place + kSplitTokens;
+    Ahead ahead = {reinterpret_cast<const uint8_t*>(rows), 0};  // nothing
+    if (few && next < known) ahead = AheadOf(TileRows<T>(kv, next_keys, false, head, next), dim, 0);
     if (!direct) {
+      for (size_t n = 0; n < 2 * dim; n += 2) ahead.AskStep();
+      ahead = {reinterpret_cast<const uint8_t*>(rows), 0};
       ConvertTile(rows, dim, padded, begin, end, tile);
-      OutQueries(seen, count, place, scores + place, tile, padded, acc);
+      OutQueries(seen, count, place, scores + place, tile, padded, ahead, acc);
     } else if constexpr (!kBlocks) {
-      OutQueries(seen, count, place, scores + place, rows, padded, acc);
+      OutQueries(seen, count, place, scores + place, rows, padded, ahead, acc);
     }
   }
   for (uint32_t i = 0; i < count; ++i) std::memcpy(out + i * out_stride, acc + i * padded, dim * sizeof(float));
