@@ -22,7 +22,7 @@
 #include <algorithm>
 #include <type_traits>
 
-#include "vector-inl.h"
+#include "transpose-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace kvrm::cpu {
@@ -131,45 +131,6 @@ HWY_INLINE void ConvertTile(const T* rows, size_t dim, size_t padded, uint32_t b
   }
 }
 
-#if HWY_TARGET != HWY_SCALAR
-// kLanes vectors as rows of a square, which is transposed.
-template <class D, class V>
-HWY_INLINE void Transpose(D d, V (&rows)[kLanes]) {
-  const hn::RepartitionToWide<D> wide;
-  // Within 128 bits: row 4g + j holds number 4b + j of rows 4g to 4g + 3 in its block b.
-#pragma GCC unroll 4
-  for (size_t g = 0; g < kLanes; g += 4) {
-    const auto low01 = hn::BitCast(wide, hn::InterleaveLower(d, rows[g], rows[g + 1]));
-    const auto high01 = hn::BitCast(wide, hn::InterleaveUpper(d, rows[g], rows[g + 1]));
-    const auto low23 = hn::BitCast(wide, hn::InterleaveLower(d, rows[g + 2], rows[g + 3]));
-    const auto high23 = hn::BitCast(wide, hn::InterleaveUpper(d, rows[g + 2], rows[g + 3]));
-    rows[g] = hn::BitCast(d, hn::InterleaveLower(wide, low01, low23));
-    rows[g + 1] = hn::BitCast(d, hn::InterleaveUpper(wide, low01, low23));
-    rows[g + 2] = hn::BitCast(d, hn::InterleaveLower(wide, high01, high23));
-    rows[g + 3] = hn::BitCast(d, hn::InterleaveUpper(wide, high01, high23));
-  }
-#if HWY_MAX_BYTES == 64
-#pragma GCC unroll 4
-  for (size_t j = 0; j < 4; ++j) {
-    const V a = rows[j], b = rows[4 + j], c = rows[8 + j], e = rows[12 + j];
-    const V ac = hn::ConcatLowerLower(d, c, a), be = hn::ConcatLowerLower(d, e, b);
-    const V ac_high = hn::ConcatUpperUpper(d, c, a), be_high = hn::ConcatUpperUpper(d, e, b);
-    rows[j] = hn::OddEvenBlocks(hn::SwapAdjacentBlocks(be), ac);
-    rows[4 + j] = hn::OddEvenBlocks(be, hn::SwapAdjacentBlocks(ac));
-    rows[8 + j] = hn::OddEvenBlocks(hn::SwapAdjacentBlocks(be_high), ac_high);
-    rows[12 + j] = hn::OddEvenBlocks(be_high, hn::SwapAdjacentBlocks(ac_high));
-  }
-#elif HWY_MAX_BYTES == 32
-#pragma GCC unroll 4
-  for (size_t j = 0; j < 4; ++j) {
-    const V a = rows[j], b = rows[4 + j];
-    rows[j] = hn::ConcatLowerLower(d, b, a);
-    rows[4 + j] = hn::ConcatUpperUpper(d, b, a);
-  }
-#endif
-}
-#endif
-
 // Rows that are wanted soon and asked for line by line, between multiplications: a burst of requests would fill what
 // the first cache has for them, and hold up everything behind it. A line is asked for again where a step is less.
 struct Ahead {
@@ -184,61 +145,21 @@ struct Ahead {
 
 // kTileTokens rows, `stride` elements apart, as f32 into keys [dim][kTileTokens].
 template <typename E>
-HWY_NOINLINE void TransposeRows(const E* rows, size_t stride, size_t dim, Ahead ahead, float* HWY_RESTRICT keys) {
-#if HWY_TARGET == HWY_SCALAR
-  ahead.AskStep();
-  for (uint32_t t = 0; t < kTileTokens; ++t) {
-    for (size_t n = 0; n < dim; ++n) keys[n * kTileTokens + t] = hn::GetLane(LoadF32(rows + t * stride + n));
-  }
-#else
-  const DF d;
-  for (uint32_t t = 0; t < kTileTokens; t += kLanes) {
-    const E* from = rows + t * stride;
-    float* to = keys + t;
-    size_t n = 0;
-    if constexpr (std::is_same_v<E, hwy::bfloat16_t>) {
-      // Two numbers to a lane: half as much to transpose, and widening is a shift or a mask.
-      const DU du;
-      for (; n + 2 * kLanes <= dim; n += 2 * kLanes) {
-        hn::Vec<DU> pairs[kLanes];
-#pragma GCC unroll 16
-        for (size_t i = 0; i < kLanes; ++i) {
-          pairs[i] = hn::LoadU(du, reinterpret_cast<const uint32_t*>(from + i * stride + n));
-        }
-        Transpose(du, pairs);
-#pragma GCC unroll 16
-        for (size_t i = 0; i < kLanes; ++i) {
-          float* pair = to + (n + 2 * i) * kTileTokens;
-          hn::Store(hn::BitCast(d, hn::ShiftLeft<16>(pairs[i])), d, pair);
-          hn::Store(hn::BitCast(d, hn::And(pairs[i], hn::Set(du, 0xffff0000u))), d, pair + kTileTokens);
-          if (t == 0) ahead.AskStep();
-        }
-      }
-    }
-    for (; n < dim; n += kLanes) {
-      VF square[kLanes];
-      for (size_t i = 0; i < kLanes; ++i) square[i] = LoadUpTo(from + i * stride + n, dim - n);
-      Transpose(d, square);
-      const size_t rest = std::min(kLanes, dim - n);
-      for (size_t i = 0; i < kLanes; ++i) {
-        if (i < rest) hn::Store(square[i], d, to + (n + i) * kTileTokens);
-        if (t == 0 && i < rest && i % 2 == 0) ahead.AskStep();
-      }
-    }
-  }
-#endif
+HWY_NOINLINE void TransposeTile(const E* rows, size_t stride, size_t dim, Ahead ahead, float* HWY_RESTRICT keys) {
+  TransposeRows<kTileTokens>(
+      rows, stride, dim, [&](const E*) HWY_ATTR { ahead.AskStep(); }, keys);
 }
 
 // The same of `count` rows, at most kTileTokens: nothing behind them is read.
 template <typename E>
 HWY_INLINE void TransposeKeys(const E* rows, size_t stride, size_t dim, uint32_t count, Ahead ahead,
                               float* HWY_RESTRICT keys) {
-  if (HWY_LIKELY(count == kTileTokens)) return TransposeRows(rows, stride, dim, ahead, keys);
+  if (HWY_LIKELY(count == kTileTokens)) return TransposeTile(rows, stride, dim, ahead, keys);
   HWY_ALIGN E copy[kTileTokens * kMaxHeadDim];
   for (uint32_t t = 0; t < kTileTokens; ++t) {
     std::memcpy(copy + t * dim, rows + std::min(t, count - 1) * stride, dim * sizeof(E));
   }
-  TransposeRows(copy, dim, dim, ahead, keys);
+  TransposeTile(copy, dim, dim, ahead, keys);
 }
 
 // Queries side by side, kScoreQueries of them: [group][head_dim][kScoreQueries].

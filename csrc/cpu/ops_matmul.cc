@@ -1,5 +1,4 @@
-// Matrix products. The kernels are in matmul-inl.h; a kernel of another kind for one dtype (BF16 dot
-// products, VNNI) is slotted in at MatMulImpl's switch.
+// Matrix products of activations in f32. The kernels are in matmul-inl.h, and for AVX-512 in matmul_lanes-inl.h.
 #include "dispatch.h"
 
 #undef HWY_TARGET_INCLUDE
@@ -7,6 +6,7 @@
 #include "hwy/foreach_target.h"
 // After foreach_target.h.
 #include "matmul-inl.h"
+#include "matmul_lanes-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace kvrm::cpu {
@@ -16,7 +16,7 @@ void MatMulImpl(const Weight& w, const Weight* bias, const float* x, size_t x_st
                 size_t out_stride, uint32_t n_begin, uint32_t n_end, bool add) {
   if (m == 0 || n_begin >= n_end) return;
   const MatMulOut to{bias, out, out_stride, add};
-  KVRM_WITH_DTYPE(w.dtype, MatMulRows(static_cast<const T*>(w.data), w.cols, x, x_stride, m, n_begin, n_end, to));
+  KVRM_WITH_DTYPE(w.dtype, MatMulRows<T>(w, x, x_stride, m, n_begin, n_end, to));
 }
 
 }  // namespace HWY_NAMESPACE
