@@ -1,7 +1,7 @@
 // Products with weights in blocks: every target against the scalar one, bit for bit, and that one against float64.
 #include "quant.h"
 
-// The AVX-512 kernels in plain C++, from their own source.
+// The kernels for instructions that this processor may lack in plain C++, from their own source.
 #if defined(__x86_64__) && __has_include(<simde/x86/avx512.h>) && !defined(KVRM_FEW_TARGETS)
 #define KVRM_EMULATE_X86
 #define KVRM_QUANT_AVX512 kEmulatedAvx512
@@ -10,6 +10,13 @@
 #define KVRM_QUANT_AMX kEmulatedAmx
 #define KVRM_QUANT_AMX_NAMESPACE quant_emulated_amx
 #include "quant_amx.cc"
+#define KVRM_EMULATE_NEON
+#define KVRM_QUANT_NEON_DOTPROD kEmulatedNeonDotprod
+#define KVRM_QUANT_NEON_DOTPROD_NAMESPACE quant_emulated_neon_dotprod
+#include "quant_neon_dotprod.cc"
+#define KVRM_QUANT_NEON kEmulatedNeon
+#define KVRM_QUANT_NEON_NAMESPACE quant_emulated_neon
+#include "quant_neon.cc"
 #define KVRM_HAS_EMULATED 1
 #endif
 
@@ -31,12 +38,11 @@ constexpr uint32_t kFormats[] = {KVRM_Q8_0, KVRM_Q4_0, KVRM_Q4_K, KVRM_Q5_K, KVR
 QuantTargets Targets() {
   QuantTargets targets = AvailableQuantTargets();
 #ifdef KVRM_HAS_EMULATED
-  targets.kernels[targets.count] = targets.kernels[targets.count - 1];
-  targets.kernels[targets.count - 1] = &kEmulatedAvx512;
-  ++targets.count;
-  targets.kernels[targets.count] = targets.kernels[targets.count - 1];
-  targets.kernels[targets.count - 1] = &kEmulatedAmx;
-  ++targets.count;
+  for (const QuantKernels* emulated : {&kEmulatedAvx512, &kEmulatedAmx, &kEmulatedNeonDotprod, &kEmulatedNeon}) {
+    targets.kernels[targets.count] = targets.kernels[targets.count - 1];
+    targets.kernels[targets.count - 1] = emulated;
+    ++targets.count;
+  }
 #endif
   return targets;
 }
@@ -44,7 +50,8 @@ QuantTargets Targets() {
 TEST(AllKernelsOfThisArchitectureAreTested) {
 #if defined(__x86_64__) && !defined(KVRM_HAS_EMULATED)
   std::printf(
-      "skipped: AVX512_VNNI by emulation, which needs SIMDe (libsimde-dev) and takes too long to compile for "
+      "skipped: AVX512_VNNI, AMX and NEON by emulation, which needs SIMDe (libsimde-dev) and takes too long to compile "
+      "for "
       "sanitizers\n");
 #endif
   const QuantTargets targets = Targets();
