@@ -33,20 +33,20 @@ QuantTargets AvailableQuantTargets() {
   return targets;
 }
 
-// As in dispatch.cc, a name can only lower the target: NEON goes without the dot product, as AVX3 goes without AMX.
-const QuantKernels& QuantKernel() {
-  static const QuantKernels& chosen = [&]() -> const QuantKernels& {
-    const QuantTargets targets = AvailableQuantTargets();
-    const char* wanted = std::getenv("KVRM_CPU_TARGET");
-    if (wanted == nullptr) return *targets.kernels[0];
+const QuantKernels& QuantKernelFor(const char* wanted) {
+  const QuantTargets targets = AvailableQuantTargets();
+  if (wanted == nullptr) return *targets.kernels[0];
 #if defined(__x86_64__)
-    if (std::strcmp(wanted, "SSE4") == 0) wanted = kQuantScalar.name;
+  if (std::strcmp(wanted, "SSE4") == 0) return kQuantScalar;
 #endif
-    for (size_t t = 0; t < targets.count; ++t) {
-      if (std::strcmp(wanted, targets.kernels[t]->name) == 0) return *targets.kernels[t];
-    }
-    return *targets.kernels[0];
-  }();
+  for (size_t t = 0; t < targets.count; ++t) {
+    if (std::strcmp(wanted, targets.kernels[t]->name) == 0) return *targets.kernels[t];
+  }
+  return *targets.kernels[0];
+}
+
+const QuantKernels& QuantKernel() {
+  static const QuantKernels& chosen = QuantKernelFor(std::getenv("KVRM_CPU_TARGET"));
   return chosen;
 }
 
