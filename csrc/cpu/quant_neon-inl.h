@@ -46,12 +46,18 @@ struct Policy {
   static KVRM_INLINE VF ToF32(VI v) { return vcvtq_f32_s32(v); }
   static KVRM_INLINE VF MulF(VF a, VF b) { return vmulq_f32(a, b); }
   static KVRM_INLINE VF Fma(VF a, VF b, VF c) { return vfmaq_f32(c, a, b); }
-  static KVRM_INLINE VI Broadcast(const uint8_t* p) { return vld1q_dup_s32(reinterpret_cast<const int32_t*>(p)); }
-  static KVRM_INLINE VF BroadcastF(const uint8_t* p) { return vld1q_dup_f32(reinterpret_cast<const float*>(p)); }
-  static KVRM_INLINE VF FromHalves(uint16x4_t v) { return vcvt_f32_f16(vreinterpret_f16_u16(v)); }
-  static KVRM_INLINE VF LoadHalves(const uint8_t* p) {
-    return FromHalves(vld1_u16(reinterpret_cast<const uint16_t*>(p)));
+  static KVRM_INLINE VI Broadcast(const uint8_t* p) {
+    int32_t v;
+    std::memcpy(&v, p, 4);
+    return vdupq_n_s32(v);
   }
+  static KVRM_INLINE VF BroadcastF(const uint8_t* p) {
+    float v;
+    std::memcpy(&v, p, 4);
+    return vdupq_n_f32(v);
+  }
+  static KVRM_INLINE VF FromHalves(uint16x4_t v) { return vcvt_f32_f16(vreinterpret_f16_u16(v)); }
+  static KVRM_INLINE VF LoadHalves(const uint8_t* p) { return FromHalves(vreinterpret_u16_u8(vld1_u8(p))); }
   static KVRM_INLINE VF LowHalf(VI v) { return FromHalves(vmovn_u32(Unsigned(v))); }
   static KVRM_INLINE VF HighHalf(VI v) { return FromHalves(vshrn_n_u32(Unsigned(v), 16)); }
 
