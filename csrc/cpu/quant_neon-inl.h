@@ -197,7 +197,7 @@ struct Policy {
     }
     const int32_t all = sum[0] + sum[1];
     const float scales[2] = {scale.d, scale.d * static_cast<float>(all)};
-    const int32_t starts[4] = {0, -8 * all, -32 * sum[0], -32 * sum[1]};
+    const int32_t starts[4] = {0, -8 * all, -32 * sum[0], -32 * sum[1]};  // Q8_0 is signed
     std::memcpy(to + kXd, scales, 8);
     std::memcpy(to + kX128, starts, 16);
   }
