@@ -4,6 +4,8 @@
 #   make native-test              each csrc/**/*_test.cc is a binary; runs them all
 #   make native-test-sanitized    the same under AddressSanitizer and UndefinedBehaviorSanitizer
 #   make native-test-tsan         the same under ThreadSanitizer
+#   make native-test-aarch64      the tests for 64-bit ARM under QEMU: wants Debian's g++-aarch64-linux-gnu and qemu-user,
+#                                 which nothing else here needs
 #   make native-bench             each csrc/**/*_bench.cc
 #
 # Each test binary ends with "native: N passed, M failed" (csrc/common/test.h).
@@ -31,7 +33,7 @@ $(2)/%.o: csrc/%.cc csrc/build.mk
 
 $(2)/libkvrm_cpu.a: $$(NATIVE_SRC:csrc/%.cc=$(2)/%.o)
 	@rm -f $$@
-	ar rcs $$@ $$^
+	$$(AR) rcs $$@ $$^
 
 $(2)/%_test: $(2)/%_test.o $(2)/libkvrm_cpu.a
 	$$(CXX) $(3) -pthread -o $$@ $$^ $$(NATIVE_LIBS)
@@ -46,12 +48,17 @@ endef
 $(eval $(call native_variant,plain,build/obj,-O3 -g1))
 $(eval $(call native_variant,san,build/san,-O1 -g1 -fno-omit-frame-pointer -DKVRM_FEW_TARGETS -fsanitize=address$(comma)undefined -fno-sanitize-recover=undefined))
 $(eval $(call native_variant,tsan,build/tsan,-O1 -g1 -DKVRM_FEW_TARGETS -fsanitize=thread))
+$(eval $(call native_variant,aarch64,build/aarch64,-O3 -g1))
+build/aarch64/%: CXX := aarch64-linux-gnu-g++
+build/aarch64/%: AR := aarch64-linux-gnu-ar
 
 # Checks of every vector load's address make the SIMD files take a gigabyte and minutes to compile, and
 # AddressSanitizer looks at these addresses anyway.
 build/san/cpu/ops_%.o: NATIVE_EXTRA := -fno-sanitize=null,alignment,object-size
 
 build/san/cpu/quant_%.o: NATIVE_EXTRA := -fno-sanitize=null,alignment,object-size
+# Of a tile's loads, the scheduler before register allocation makes so many early that its sums no longer fit registers.
+%/cpu/quant_neon.o %/cpu/quant_neon_dotprod.o: NATIVE_EXTRA := -fno-schedule-insns
 # The tests emulate instructions in plain C++, much of it: -O1 takes minutes to compile, and saves a second.
 build/obj/cpu/quant_test.o: NATIVE_EXTRA := -O0 -Wno-psabi
 %/cpu/tile_matmul_test.o: NATIVE_EXTRA := -Wno-psabi
@@ -64,7 +71,7 @@ build/libkvrm_cpu.so: $(NATIVE_SRC:csrc/%.cc=build/obj/%.o) csrc/exports.map
 # Benchmarks one after the other, so that each has the machine; tests beside each other: scripts/run_binaries.sh.
 native_bench_run = @failed=0; for t in $(1); do echo "\# $$t"; $$t || failed=1; done; exit $$failed
 
-.PHONY: native-test native-test-sanitized native-test-tsan native-bench
+.PHONY: native-test native-test-sanitized native-test-tsan native-test-aarch64 native-bench
 native-test: $(NATIVE_TEST_SRC:csrc/%.cc=build/obj/%)
 	@scripts/run_binaries.sh $^
 
@@ -73,6 +80,12 @@ native-test-sanitized: $(NATIVE_TEST_SRC:csrc/%.cc=build/san/%)
 
 native-test-tsan: $(NATIVE_TEST_SRC:csrc/%.cc=build/tsan/%)
 	@scripts/run_binaries.sh $^
+
+# The whole with all that QEMU has of the architecture; what a processor without the dot product (Armv8.0) runs, again.
+# The C library is the one that the cross compiler came with.
+qemu_aarch64 := qemu-aarch64:-L:/usr/aarch64-linux-gnu:-cpu
+native-test-aarch64: $(NATIVE_TEST_SRC:csrc/%.cc=build/aarch64/%)
+	@scripts/run_binaries.sh $(^:%=$(qemu_aarch64):max:%) $(qemu_aarch64):cortex-a72:build/aarch64/cpu/quant_test
 
 native-bench: $(NATIVE_BENCH_SRC:csrc/%.cc=build/obj/%)
 	$(call native_bench_run,$^)

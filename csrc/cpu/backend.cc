@@ -13,13 +13,26 @@
 #include "amx.h"
 #include "engine.h"
 #include "ops.h"
+#include "quant.h"
 #include "thread_pool.h"
 #include "weights.h"
 
 namespace kvrm {
 
+namespace {
+
+const char* BestInstructions() {
+#if defined(__aarch64__)
+  return cpu::QuantKernel().name;  // says whether NEON has the dot product
+#else
+  return cpu::HasAmx() ? "AMX" : cpu::TargetName();
+#endif
+}
+
+}  // namespace
+
 const char* BackendText() {
-  static const std::string& text = *new std::string(std::string("cpu/") + (cpu::HasAmx() ? "AMX" : cpu::TargetName()));
+  static const std::string& text = *new std::string(std::string("cpu/") + BestInstructions());
   return text.c_str();
 }
 

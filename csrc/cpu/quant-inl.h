@@ -6,14 +6,16 @@
 // A policy has
 //   VI, VF           a register of kLanes 32-bit integers (or 4 kLanes bytes), or of kLanes floats
 //   kLanes           4, 8 or 16; a group of 16 rows is kHalves = 16 / kLanes registers
+//   kTogether<Mr>    of these, how many a tile of Mr rows works on at once, so that its sums stay in registers
 //   kTile            rows of x that a tile of products has at most, a multiple of kXRows
 //   kWide            activations are kept as 16-bit integers as well, for Q8_0
 //   kSigned          unpacked weights are signed bytes; else what they start from takes the difference
 //   arithmetic       Load, Store, LoadF, StoreF, Set32, And, Or, Srl<n>, Sll<n>, ToF32, SetF, MulF, Fma,
-//                    LowHalf, HighHalf (the f16 in the low or high half of each lane), LoadHalves
+//                    LowHalf, HighHalf (the f16 in the low or high half of each lane), LoadHalves,
+//                    HighNibbles (the high four bits of each byte)
 //   PutScale         stores integer scales in the form that SubBlock wants
 //   PutX             a block of 32 activations
-//   SubBlock         the integer sums of a block of 32, as floats
+//   SubBlock         the integer sums of a block of 32, as floats, [Mr][kTogether<Mr>]; of the scales, each 16 further
 // and quant_avx2.cc shows their exact form.
 
 // The integers of a block of x [64 bytes]: q[32], xd, xs, and what sums start from: -128 sum(q), and -8 sum(q) and
@@ -53,9 +55,8 @@ struct QuantKernel {
   static KVRM_INLINE VI Integers(const uint8_t* q, int j, int h) {
     if constexpr (kHalf == kBytes) return Unpack::W(q, j, h);
     if constexpr (kHalf == kSignedBytes) return P::Xor(Unpack::W(q, j, h), P::Set32(static_cast<int32_t>(0x80808080u)));
-    const VI mask = P::Set32(0x0f0f0f0f);
-    if (kHalf == kLow || (kHalf == kLowThenHigh && j < 4)) return P::And(Unpack::W(q, j, h), mask);
-    return P::And(P::template Srl<4>(Unpack::W(q, kHalf == kHigh ? j : j - 4, h)), mask);
+    if (kHalf == kLow || (kHalf == kLowThenHigh && j < 4)) return P::And(Unpack::W(q, j, h), P::Set32(0x0f0f0f0f));
+    return P::HighNibbles(Unpack::W(q, kHalf == kHigh ? j : j - 4, h));
   }
 
   // ---- tiles ------------------------------------------------------------------------------------------
@@ -75,16 +76,29 @@ struct QuantKernel {
   template <uint32_t F, int Mr, bool kDirect = false>
   static KVRM_INLINE void Tile(const uint8_t* q, const Panel& panel, size_t subs, X at, const uint8_t* ahead,
                                float* acc) {
+    // What comes ahead is asked for once.
+    for (int h = 0; h < H; h += P::template kTogether<Mr>, ahead = nullptr) {
+      Part<F, Mr, kDirect>(q, panel, subs, at, h * P::kLanes, ahead, acc);
+    }
+  }
+
+  // The same for kTogether registers of the 16 outputs, from output `first` on.
+  template <uint32_t F, int Mr, bool kDirect>
+  static KVRM_INLINE void Part(const uint8_t* q, const Panel& panel, size_t subs, X at, int first, const uint8_t* ahead,
+                               float* acc) {
     constexpr bool kBlocks32 = F == KVRM_Q8_0 || F == KVRM_Q4_0;
-    VF sum[Mr][H];
+    constexpr int T = P::template kTogether<Mr>;
+    q += first * 4;
+    acc += first;
+    VF sum[Mr][T];
     for (int i = 0; i < Mr; ++i) {
-      for (int h = 0; h < H; ++h) sum[i][h] = kBlocks32 ? P::LoadF(acc + i * 16 + h * P::kLanes) : P::SetF(0);
+      for (int h = 0; h < T; ++h) sum[i][h] = kBlocks32 ? P::LoadF(acc + i * 16 + h * P::kLanes) : P::SetF(0);
     }
     for (size_t sub = 0; sub < subs; ++sub) {
       const X x = at.Block(sub);
       if (ahead) Ask<kBlockBytes<F>>(ahead + sub * kBlockBytes<F>);
-      VF t[Mr][H];
-      const int32_t(*scale)[16] = &panel.scale[F == KVRM_Q6_K ? 2 * sub : sub];
+      VF t[Mr][T];
+      const int32_t* scale = panel.scale[F == KVRM_Q6_K ? 2 * sub : sub] + first;
       if constexpr (!kDirect) {
         P::template SubBlock<F, kBytes, Mr>(q + sub * kSubBytes, x, scale, t);
       } else if constexpr (F == KVRM_Q4_0) {
@@ -96,9 +110,9 @@ struct QuantKernel {
       }
       for (int i = 0; i < Mr; ++i) {
         const VF xd = P::BroadcastF(x.Row(i) + kXd);
-        for (int h = 0; h < H; ++h) {
+        for (int h = 0; h < T; ++h) {
           if constexpr (kBlocks32) {
-            sum[i][h] = P::Fma(t[i][h], P::MulF(P::LoadF(panel.d[sub] + h * P::kLanes), xd), sum[i][h]);
+            sum[i][h] = P::Fma(t[i][h], P::MulF(P::LoadF(panel.d[sub] + first + h * P::kLanes), xd), sum[i][h]);
           } else {
             sum[i][h] = P::Fma(t[i][h], xd, sum[i][h]);
           }
@@ -107,32 +121,33 @@ struct QuantKernel {
     }
     if constexpr (kBlocks32) {
       for (int i = 0; i < Mr; ++i) {
-        for (int h = 0; h < H; ++h) P::StoreF(acc + i * 16 + h * P::kLanes, sum[i][h]);
+        for (int h = 0; h < T; ++h) P::StoreF(acc + i * 16 + h * P::kLanes, sum[i][h]);
       }
       return;
     }
     for (int i = 0; i < Mr; ++i) {
-      for (int h = 0; h < H; ++h) {
+      for (int h = 0; h < T; ++h) {
         float* to = acc + i * 16 + h * P::kLanes;
-        P::StoreF(to, P::Fma(P::LoadF(panel.d[0] + h * P::kLanes), sum[i][h], P::LoadF(to)));
+        P::StoreF(to, P::Fma(P::LoadF(panel.d[0] + first + h * P::kLanes), sum[i][h], P::LoadF(to)));
       }
     }
     if constexpr (F == KVRM_Q4_K || F == KVRM_Q5_K) {
-      VF min[Mr][H];
+      VF min[Mr][T];
       for (int i = 0; i < Mr; ++i) {
-        for (int h = 0; h < H; ++h) min[i][h] = P::SetF(0);
+        for (int h = 0; h < T; ++h) min[i][h] = P::SetF(0);
       }
       for (size_t sub = 0; sub < kSubs; ++sub) {
         const X x = at.Block(sub);
         for (int i = 0; i < Mr; ++i) {
           const VF xs = P::BroadcastF(x.Row(i) + kXs);
-          for (int h = 0; h < H; ++h) min[i][h] = P::Fma(P::LoadF(panel.min[sub] + h * P::kLanes), xs, min[i][h]);
+          for (int h = 0; h < T; ++h)
+            min[i][h] = P::Fma(P::LoadF(panel.min[sub] + first + h * P::kLanes), xs, min[i][h]);
         }
       }
       for (int i = 0; i < Mr; ++i) {
-        for (int h = 0; h < H; ++h) {
+        for (int h = 0; h < T; ++h) {
           float* to = acc + i * 16 + h * P::kLanes;
-          P::StoreF(to, P::Fma(P::LoadF(panel.d[1] + h * P::kLanes), min[i][h], P::LoadF(to)));
+          P::StoreF(to, P::Fma(P::LoadF(panel.d[1] + first + h * P::kLanes), min[i][h], P::LoadF(to)));
         }
       }
     }

@@ -3,6 +3,10 @@
 #include <cstdlib>
 #include <cstring>
 
+#if defined(__aarch64__) && defined(__linux__)
+#include <sys/auxv.h>
+#endif
+
 #include "amx.h"
 #include "quant_targets.h"
 
@@ -19,23 +23,30 @@ QuantTargets AvailableQuantTargets() {
   if (avx512 && HasAmx()) targets.kernels[targets.count++] = &kQuantAmx;
   if (avx512) targets.kernels[targets.count++] = &kQuantAvx512;
   if (avx2) targets.kernels[targets.count++] = &kQuantAvx2;
+#elif defined(__aarch64__)
+#ifdef __linux__
+  if (getauxval(AT_HWCAP) & HWCAP_ASIMDDP) targets.kernels[targets.count++] = &kQuantNeonDotprod;
+#endif
+  targets.kernels[targets.count++] = &kQuantNeon;  // part of the architecture
 #endif
   targets.kernels[targets.count++] = &kQuantScalar;
   return targets;
 }
 
+const QuantKernels& QuantKernelFor(const char* wanted) {
+  const QuantTargets targets = AvailableQuantTargets();
+  if (wanted == nullptr) return *targets.kernels[0];
+#if defined(__x86_64__)
+  if (std::strcmp(wanted, "SSE4") == 0) return kQuantScalar;
+#endif
+  for (size_t t = 0; t < targets.count; ++t) {
+    if (std::strcmp(wanted, targets.kernels[t]->name) == 0) return *targets.kernels[t];
+  }
+  return *targets.kernels[0];
+}
+
 const QuantKernels& QuantKernel() {
-  static const QuantKernels& chosen = [&]() -> const QuantKernels& {
-    const QuantTargets targets = AvailableQuantTargets();
-    const char* wanted = std::getenv("KVRM_CPU_TARGET");
-    size_t t = 0;
-    if (wanted && std::strcmp(wanted, "AVX2") == 0) {
-      while (t + 1 < targets.count && std::strcmp(targets.kernels[t]->name, "AVX2") != 0) ++t;
-    } else if (wanted && (std::strcmp(wanted, "SSE4") == 0 || std::strcmp(wanted, "SCALAR") == 0)) {
-      t = targets.count - 1;
-    }
-    return *targets.kernels[t];
-  }();
+  static const QuantKernels& chosen = QuantKernelFor(std::getenv("KVRM_CPU_TARGET"));
   return chosen;
 }
 

@@ -58,12 +58,16 @@ struct QuantKernels {
 
 // All targets that this build has and this processor can run, best first; the last is scalar.
 struct QuantTargets {
-  const QuantKernels* kernels[8];
+  const QuantKernels* kernels[12];
   size_t count;
 };
 QuantTargets AvailableQuantTargets();
 
-// The best of them that KVRM_CPU_TARGET allows.
+// The best of them that `wanted` allows, a value of KVRM_CPU_TARGET or null: as in dispatch.cc a name can only lower
+// the target, and an unknown one changes nothing. NEON goes without the dot product, as AVX3 goes without AMX.
+const QuantKernels& QuantKernelFor(const char* wanted);
+
+// That of this process.
 const QuantKernels& QuantKernel();
 
 }  // namespace kvrm::cpu

@@ -25,6 +25,8 @@ struct Policy {
   using VI = __m256i;
   using VF = __m256;
   static constexpr int kLanes = 8, kHalves = 2;
+  template <int Mr>
+  static constexpr int kTogether = kHalves;
   static constexpr uint32_t kTile = 4;
   static constexpr bool kWide = true, kSigned = false;
 
@@ -48,6 +50,7 @@ struct Policy {
   static KVRM_INLINE VI Sll(VI v) {
     return _mm256_slli_epi32(v, n);
   }
+  static KVRM_INLINE VI HighNibbles(VI v) { return And(Srl<4>(v), Set32(0x0f0f0f0f)); }
   static KVRM_INLINE VF ToF32(VI v) { return _mm256_cvtepi32_ps(v); }
   static KVRM_INLINE VF MulF(VF a, VF b) { return _mm256_mul_ps(a, b); }
   static KVRM_INLINE VF Fma(VF a, VF b, VF c) { return _mm256_fmadd_ps(a, b, c); }
@@ -97,7 +100,7 @@ struct Policy {
   }
 
   template <uint32_t F, Halves kHalf, int Mr>
-  static KVRM_INLINE void SubBlock(const uint8_t* q, const QuantKernel<Policy>::X& x, const int32_t (*scale)[16],
+  static KVRM_INLINE void SubBlock(const uint8_t* q, const QuantKernel<Policy>::X& x, const int32_t* scale,
                                    VF (&t)[Mr][2]) {
     VI a[Mr][2];
     if constexpr (F == KVRM_Q8_0) {
@@ -127,7 +130,7 @@ struct Policy {
       Dwords<kHalf, 0, 8>(q, x, a);
       for (int i = 0; i < Mr; ++i) {
         for (int h = 0; h < 2; ++h) {
-          const VI factor = F == KVRM_Q4_0 ? Set32(0x00010001) : Load(scale[0] + h * 8);
+          const VI factor = F == KVRM_Q4_0 ? Set32(0x00010001) : Load(scale + h * 8);
           t[i][h] = ToF32(_mm256_madd_epi16(a[i][h], factor));
         }
       }
@@ -137,13 +140,13 @@ struct Policy {
       Start(x, F == KVRM_Q6_K ? kX32 : 0, a);
       Dwords<kHalf, 0, 4>(q, x, a);
       for (int i = 0; i < Mr; ++i) {
-        for (int h = 0; h < 2; ++h) sum[i][h] = _mm256_madd_epi16(a[i][h], Load(scale[0] + h * 8));
+        for (int h = 0; h < 2; ++h) sum[i][h] = _mm256_madd_epi16(a[i][h], Load(scale + h * 8));
       }
       Start(x, F == KVRM_Q6_K ? kX32 + 4 : 0, a);
       Dwords<kHalf, 4, 8>(q, x, a);
       for (int i = 0; i < Mr; ++i) {
         for (int h = 0; h < 2; ++h) {
-          const VI second = _mm256_madd_epi16(a[i][h], Load(scale[F == KVRM_Q6_K ? 1 : 0] + h * 8));
+          const VI second = _mm256_madd_epi16(a[i][h], Load(scale + (F == KVRM_Q6_K ? 16 : 0) + h * 8));
           t[i][h] = ToF32(_mm256_add_epi32(sum[i][h], second));
         }
       }

@@ -5,6 +5,8 @@ struct Policy {
   using VI = __m512i;
   using VF = __m512;
   static constexpr int kLanes = 16, kHalves = 1;
+  template <int Mr>
+  static constexpr int kTogether = kHalves;
   static constexpr uint32_t kTile = 12;  // chains that two multipliers of five cycles keep busy
   static constexpr bool kWide = false, kSigned = false;
 
@@ -29,6 +31,7 @@ struct Policy {
   static KVRM_INLINE VI Sll(VI v) {
     return _mm512_slli_epi32(v, n);
   }
+  static KVRM_INLINE VI HighNibbles(VI v) { return And(Srl<4>(v), Set32(0x0f0f0f0f)); }
   static KVRM_INLINE VF ToF32(VI v) { return _mm512_cvtepi32_ps(v); }
   static KVRM_INLINE VF MulF(VF a, VF b) { return _mm512_mul_ps(a, b); }
   static KVRM_INLINE VF Fma(VF a, VF b, VF c) { return _mm512_fmadd_ps(a, b, c); }
@@ -74,7 +77,7 @@ struct Policy {
   }
 
   template <uint32_t F, Halves kHalf, int Mr>
-  static KVRM_INLINE void SubBlock(const uint8_t* q, const QuantKernel<Policy>::X& x, const int32_t (*scale)[16],
+  static KVRM_INLINE void SubBlock(const uint8_t* q, const QuantKernel<Policy>::X& x, const int32_t* scale,
                                    VF (&t)[Mr][1]) {
     VI a[Mr];
     Start(x, F == KVRM_Q8_0 ? kX128 : F == KVRM_Q4_0 ? kX8 : F == KVRM_Q6_K ? kX32 : 0, a);
@@ -82,14 +85,14 @@ struct Policy {
       Dwords<F == KVRM_Q8_0 && !kFlipped ? kSignedBytes : kHalf, 0, 8>(q, x, a);
       for (int i = 0; i < Mr; ++i) {
         t[i][0] = ToF32(a[i]);
-        if constexpr (F == KVRM_Q4_K || F == KVRM_Q5_K) t[i][0] = MulF(t[i][0], Scale(scale[0]));
+        if constexpr (F == KVRM_Q4_K || F == KVRM_Q5_K) t[i][0] = MulF(t[i][0], Scale(scale));
       }
     } else {
       Dwords<kHalf, 0, 4>(q, x, a);
-      for (int i = 0; i < Mr; ++i) t[i][0] = MulF(ToF32(a[i]), Scale(scale[0]));
+      for (int i = 0; i < Mr; ++i) t[i][0] = MulF(ToF32(a[i]), Scale(scale));
       Start(x, kX32 + 4, a);
       Dwords<kHalf, 4, 8>(q, x, a);
-      for (int i = 0; i < Mr; ++i) t[i][0] = Fma(ToF32(a[i]), Scale(scale[1]), t[i][0]);
+      for (int i = 0; i < Mr; ++i) t[i][0] = Fma(ToF32(a[i]), Scale(scale + 16), t[i][0]);
     }
   }
 

@@ -6,7 +6,8 @@
 
 #include "quant.h"
 
-#ifdef KVRM_EMULATE_X86  // thousands of lines for each instruction: calls compile in a fraction of the time
+// Emulation is thousands of lines for each instruction: calls compile in a fraction of the time.
+#if defined(KVRM_EMULATE_X86) || defined(KVRM_EMULATE_NEON)
 #define KVRM_INLINE inline
 #define KVRM_LAMBDA
 #else
@@ -37,6 +38,9 @@ extern const QuantKernels kQuantScalar;
 extern const QuantKernels kQuantAvx2;
 extern const QuantKernels kQuantAvx512;
 extern const QuantKernels kQuantAmx;
+#elif defined(__aarch64__)
+extern const QuantKernels kQuantNeonDotprod;
+extern const QuantKernels kQuantNeon;
 #endif
 
 }  // namespace kvrm::cpu

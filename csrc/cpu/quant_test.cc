@@ -1,7 +1,7 @@
 // Products with weights in blocks: every target against the scalar one, bit for bit, and that one against float64.
 #include "quant.h"
 
-// The AVX-512 kernels in plain C++, from their own source.
+// The kernels for instructions that this processor may lack in plain C++, from their own source.
 #if defined(__x86_64__) && __has_include(<simde/x86/avx512.h>) && !defined(KVRM_FEW_TARGETS)
 #define KVRM_EMULATE_X86
 #define KVRM_QUANT_AVX512 kEmulatedAvx512
@@ -10,6 +10,13 @@
 #define KVRM_QUANT_AMX kEmulatedAmx
 #define KVRM_QUANT_AMX_NAMESPACE quant_emulated_amx
 #include "quant_amx.cc"
+#define KVRM_EMULATE_NEON
+#define KVRM_QUANT_NEON_DOTPROD kEmulatedNeonDotprod
+#define KVRM_QUANT_NEON_DOTPROD_NAMESPACE quant_emulated_neon_dotprod
+#include "quant_neon_dotprod.cc"
+#define KVRM_QUANT_NEON kEmulatedNeon
+#define KVRM_QUANT_NEON_NAMESPACE quant_emulated_neon
+#include "quant_neon.cc"
 #define KVRM_HAS_EMULATED 1
 #endif
 
@@ -31,12 +38,11 @@ constexpr uint32_t kFormats[] = {KVRM_Q8_0, KVRM_Q4_0, KVRM_Q4_K, KVRM_Q5_K, KVR
 QuantTargets Targets() {
   QuantTargets targets = AvailableQuantTargets();
 #ifdef KVRM_HAS_EMULATED
-  targets.kernels[targets.count] = targets.kernels[targets.count - 1];
-  targets.kernels[targets.count - 1] = &kEmulatedAvx512;
-  ++targets.count;
-  targets.kernels[targets.count] = targets.kernels[targets.count - 1];
-  targets.kernels[targets.count - 1] = &kEmulatedAmx;
-  ++targets.count;
+  for (const QuantKernels* emulated : {&kEmulatedAvx512, &kEmulatedAmx, &kEmulatedNeonDotprod, &kEmulatedNeon}) {
+    targets.kernels[targets.count] = targets.kernels[targets.count - 1];
+    targets.kernels[targets.count - 1] = emulated;
+    ++targets.count;
+  }
 #endif
   return targets;
 }
@@ -44,7 +50,8 @@ QuantTargets Targets() {
 TEST(AllKernelsOfThisArchitectureAreTested) {
 #if defined(__x86_64__) && !defined(KVRM_HAS_EMULATED)
   std::printf(
-      "skipped: AVX512_VNNI by emulation, which needs SIMDe (libsimde-dev) and takes too long to compile for "
+      "skipped: AVX512_VNNI, AMX and NEON by emulation, which needs SIMDe (libsimde-dev) and takes too long to compile "
+      "for "
       "sanitizers\n");
 #endif
   const QuantTargets targets = Targets();
@@ -54,11 +61,27 @@ TEST(AllKernelsOfThisArchitectureAreTested) {
   CHECK(targets.kernels[targets.count - 1] == &kQuantScalar);
 }
 
+TEST(ANameCanOnlyLowerTheTarget) {
+  const QuantTargets targets = AvailableQuantTargets();
+  for (const char* wanted : {static_cast<const char*>(nullptr), "", "NoSuchTarget"}) {
+    CHECK(&QuantKernelFor(wanted) == targets.kernels[0]);
+  }
+  for (size_t t = 0; t < targets.count; ++t) CHECK(&QuantKernelFor(targets.kernels[t]->name) == targets.kernels[t]);
+#if defined(__x86_64__)
+  CHECK(&QuantKernelFor("NEON") == targets.kernels[0]);
+  CHECK(&QuantKernelFor("SSE4") == &kQuantScalar);
+#else
+  CHECK(&QuantKernelFor("AVX2") == targets.kernels[0]);
+#endif
+}
+
 // A matrix in blocks, exactly as large as it is, and packed.
 struct Blocks {
   Blocks(Random& random, uint32_t dtype, uint32_t rows, uint32_t cols, uint32_t interleaved_head = 0)
       : file(rows * RowBytes(dtype, cols)), values(size_t{rows} * cols) {
     FillBlocks(random(), 1.0f, dtype, values.size(), file.data());
+    const BlockFormat& format = FormatOf(dtype);
+    for (size_t b = 0; b < file.size(); b += format.bytes) VaryScales(random, dtype, &file[b]);
     Dequantize(dtype, file.data(), values.size(), values.data());
     weight = {file.data(), dtype, rows, cols};
     weight.interleaved_head = interleaved_head;
@@ -66,6 +89,22 @@ struct Blocks {
       form = Allocate((rows + kGroupRows - 1) / kGroupRows * PackedGroupBytes(dtype, cols));
     }
     Pack();
+  }
+  // FillBlocks gives all blocks the same d, and the K formats their scales for minima too: mistaken ones would not
+  // show.
+  static void VaryScales(Random& random, uint32_t dtype, uint8_t* block) {
+    const bool k45 = dtype == KVRM_Q4_K || dtype == KVRM_Q5_K;
+    uint8_t* at = dtype == KVRM_Q6_K ? block + 208 : block;
+    float d[2] = {};  // and dmin
+    Widen(at, k45 ? 2 : 1, KVRM_F16, d);
+    for (float& value : d) value *= static_cast<float>(Between(random, 8, 24)) / 16;
+    Narrow(d, k45 ? 2 : 1, KVRM_F16, at);
+    if (k45) {
+      for (int i = 4; i < 16; ++i) block[i] = static_cast<uint8_t>(random());
+    }
+    if (dtype == KVRM_Q6_K) {
+      for (int i = 192; i < 208; ++i) block[i] = static_cast<uint8_t>(random() % 2 ? block[i] : -block[i]);
+    }
   }
   void Pack() {
     const uint32_t groups = (weight.rows + kGroupRows - 1) / kGroupRows, half = groups / 2;

@@ -73,7 +73,7 @@ struct QuantUnpack {
         for (int h = 0; h < H; ++h) {
           const VI v = W(w, 4 + c * 8 + j, h);
           PutQ(panel, 2 * c, j, h, P::And(v, mask));
-          PutQ(panel, 2 * c + 1, j, h, P::And(P::template Srl<4>(v), mask));
+          PutQ(panel, 2 * c + 1, j, h, P::HighNibbles(v));
         }
       }
     }
@@ -88,8 +88,7 @@ struct QuantUnpack {
         for (size_t c = 0; c < 4; ++c) {
           const VI v = W(w, 12 + c * 8 + j, h);
           PutQ(panel, 2 * c, j, h, P::Or(P::And(v, mask), P::And(P::template Sll<4>(high), bit)));
-          PutQ(panel, 2 * c + 1, j, h,
-               P::Or(P::And(P::template Srl<4>(v), mask), P::And(P::template Sll<3>(high), bit)));
+          PutQ(panel, 2 * c + 1, j, h, P::Or(P::HighNibbles(v), P::And(P::template Sll<3>(high), bit)));
           high = P::template Srl<2>(high);
         }
       }
@@ -114,9 +113,9 @@ struct QuantUnpack {
           const VI high = W(w, 32 + half * 8 + j, h), a = W(w, half * 16 + j, h), b = W(w, half * 16 + 8 + j, h);
           PutQ6(panel, 4 * half, j, h, Centred<32>(P::Or(P::And(a, mask), P::And(P::template Sll<4>(high), bits))));
           PutQ6(panel, 4 * half + 1, j, h, Centred<32>(P::Or(P::And(b, mask), P::And(P::template Sll<2>(high), bits))));
-          PutQ6(panel, 4 * half + 2, j, h, Centred<32>(P::Or(P::And(P::template Srl<4>(a), mask), P::And(high, bits))));
+          PutQ6(panel, 4 * half + 2, j, h, Centred<32>(P::Or(P::HighNibbles(a), P::And(high, bits))));
           PutQ6(panel, 4 * half + 3, j, h,
-                Centred<32>(P::Or(P::And(P::template Srl<4>(b), mask), P::And(P::template Srl<2>(high), bits))));
+                Centred<32>(P::Or(P::HighNibbles(b), P::And(P::template Srl<2>(high), bits))));
         }
       }
     }
@@ -130,7 +129,7 @@ struct QuantUnpack {
         for (int h = 0; h < H; ++h) {
           const VI v = W(w, b * 4 + j, h);
           PutQ(panel, b, j, h, Centred<8>(P::And(v, mask)));
-          PutQ(panel, b, j + 4, h, Centred<8>(P::And(P::template Srl<4>(v), mask)));
+          PutQ(panel, b, j + 4, h, Centred<8>(P::HighNibbles(v)));
         }
       }
     }
