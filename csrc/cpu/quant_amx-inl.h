@@ -153,7 +153,15 @@ struct AmxKernel {
           }
         }
         const size_t place = F == KVRM_Q6_K ? P::PlaceOfQ6(sub, 0) : sub * kSubBytes;
-        Start<F>(x.x + item * kItem, kRowBytes, q + place, item % 2 == 1, sums[item % 4]);
+        const uint8_t* w = q + place;
+        alignas(64) uint8_t last[2 * kSubBytes];
+        if (kPaired && F == KVRM_Q8_0 && sub + 1 == subs) {
+          // Half a pair, which x meets with zeros: behind it the matrix may end.
+          std::memcpy(last, w, kSubBytes);
+          std::memset(last + kSubBytes, 0, kSubBytes);
+          w = last;
+        }
+        Start<F>(x.x + item * kItem, kRowBytes, w, item % 2 == 1, sums[item % 4]);
       }
       if (item >= kLead) {
         const size_t done = item - kLead, sub = done * kBlocks;
