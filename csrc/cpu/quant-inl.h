@@ -27,15 +27,38 @@ constexpr size_t kXBlock = 64;
 // the first. Processors ask for the next lines by themselves, but not across a page of 4 KB, which is one block of 256:
 // memory idled while a tile was worked on. The first cache has room for too few requests to wait for memory.
 constexpr size_t kFar = 16384, kNear = 4096;
+// So many rows of activations give time between two requests, and blocks of so many bytes still wait for memory then.
+constexpr uint32_t kTurnRows = 4;
+constexpr size_t kTurnBytes = 400;
 
-// Asks for the lines of a block of 32 of 16 rows, at `ahead` for the second cache, and earlier ones for the first.
-template <size_t kBlock>
-KVRM_INLINE void Ask(const uint8_t* ahead) {
-  for (size_t line = 0; line < kBlock; line += 64) {
-    __builtin_prefetch(ahead + line, 0, 2);
-    __builtin_prefetch(ahead + line - (kFar - kNear));
+// What is asked for while eight blocks of 32 of 16 rows are multiplied, one after the other.
+struct Ahead {
+  const uint8_t* near;  // for the first cache; null: nothing is wanted
+  const uint8_t* far;   // for the second
+  bool in_turns;
+
+  // Behind w, with m rows of activations. With several rows there is time between two requests, and processors that
+  // fetch ahead in a page once they see it asked for would do so in one page at a time: the eight times eight blocks
+  // that follow are asked for in 64 steps, an eighth of a block of each eight in one.
+  template <size_t kBlock>
+  static KVRM_INLINE Ahead Of(const uint8_t* w, uint32_t m) {
+    if (m < kTurnRows || kBlock < kTurnBytes) return {w + kNear, w + kFar, false};
+    constexpr size_t kEight = kSubs * kBlock, kWindow = kSubs * kEight;
+    const uintptr_t at = reinterpret_cast<uintptr_t>(w), place = at % kWindow / kEight;
+    return {w + kNear, reinterpret_cast<const uint8_t*>(at - at % kWindow + kWindow + place * kBlock), true};
   }
-}
+  template <size_t kBlock>
+  KVRM_INLINE void Ask(size_t sub) const {
+    for (size_t line = 0; line < kBlock; line += 64) __builtin_prefetch(near + sub * kBlock + line);
+    if (in_turns) {
+      for (size_t eight = 0; eight < kSubs; ++eight) {
+        __builtin_prefetch(far + eight * kSubs * kBlock + sub * kBlock / kSubs, 0, 2);
+      }
+    } else {
+      for (size_t line = 0; line < kBlock; line += 64) __builtin_prefetch(far + sub * kBlock + line, 0, 2);
+    }
+  }
+};
 
 // How a tile finds dword j of the integers of a block: as bytes, unsigned or signed; in the low or the high halves of
 // dword j; or in the low halves of dword j and, from the fifth on, the high ones of dword j - 4.
@@ -72,19 +95,17 @@ struct QuantKernel {
 
   // Adds the products of Mr rows with `subs` blocks of 32 to acc [Mr][16]. q: a byte for each integer, as in the panel
   // and in packed Q8_0; or with kDirect the packed halves of bytes of Q4_0 or Q4_K, which come apart on the way.
-  // ahead: what to have fetched meanwhile, kBlockBytes<F> for each block of 32; null: nothing.
   template <uint32_t F, int Mr, bool kDirect = false>
-  static KVRM_INLINE void Tile(const uint8_t* q, const Panel& panel, size_t subs, X at, const uint8_t* ahead,
-                               float* acc) {
+  static KVRM_INLINE void Tile(const uint8_t* q, const Panel& panel, size_t subs, X at, Ahead ahead, float* acc) {
     // What comes ahead is asked for once.
-    for (int h = 0; h < H; h += P::template kTogether<Mr>, ahead = nullptr) {
+    for (int h = 0; h < H; h += P::template kTogether<Mr>, ahead.near = nullptr) {
       Part<F, Mr, kDirect>(q, panel, subs, at, h * P::kLanes, ahead, acc);
     }
   }
 
   // The same for kTogether registers of the 16 outputs, from output `first` on.
   template <uint32_t F, int Mr, bool kDirect>
-  static KVRM_INLINE void Part(const uint8_t* q, const Panel& panel, size_t subs, X at, int first, const uint8_t* ahead,
+  static KVRM_INLINE void Part(const uint8_t* q, const Panel& panel, size_t subs, X at, int first, Ahead ahead,
                                float* acc) {
     constexpr bool kBlocks32 = F == KVRM_Q8_0 || F == KVRM_Q4_0;
     constexpr int T = P::template kTogether<Mr>;
@@ -96,7 +117,7 @@ struct QuantKernel {
     }
     for (size_t sub = 0; sub < subs; ++sub) {
       const X x = at.Block(sub);
-      if (ahead) Ask<kBlockBytes<F>>(ahead + sub * kBlockBytes<F>);
+      if (ahead.near) ahead.Ask<kBlockBytes<F>>(sub);
       VF t[Mr][T];
       const int32_t* scale = panel.scale[F == KVRM_Q6_K ? 2 * sub : sub] + first;
       if constexpr (!kDirect) {
@@ -157,16 +178,16 @@ struct QuantKernel {
 
   // The tile of so many rows, Most of them at most.
   template <uint32_t F, int Most, bool kDirect>
-  static KVRM_INLINE void TileOf(uint32_t rows, const uint8_t* q, const Panel& panel, size_t subs, X x,
-                                 const uint8_t* ahead, float* acc) {
+  static KVRM_INLINE void TileOf(uint32_t rows, const uint8_t* q, const Panel& panel, size_t subs, X x, Ahead ahead,
+                                 float* acc) {
     if (rows == Most) return Tile<F, Most, kDirect>(q, panel, subs, x, ahead, acc);
     if constexpr (Most > 1) TileOf<F, Most - 1, kDirect>(rows, q, panel, subs, x, ahead, acc);
   }
 
   template <uint32_t F, bool kDirect>
-  static KVRM_INLINE void Tiles(const uint8_t* q, const Panel& panel, size_t subs, X x, uint32_t m,
-                                const uint8_t* ahead, float* acc) {
-    for (uint32_t i = 0, rows; i < m; i += rows, x.x += rows / 4 * x.group, ahead = nullptr) {
+  static KVRM_INLINE void Tiles(const uint8_t* q, const Panel& panel, size_t subs, X x, uint32_t m, Ahead ahead,
+                                float* acc) {
+    for (uint32_t i = 0, rows; i < m; i += rows, x.x += rows / 4 * x.group, ahead.near = nullptr) {
       rows = m - i < P::kTile ? m - i : P::kTile;
       // Of 13 to 16 rows neither tile is a small one: eight and the rest.
       if (P::kTile > 8 && m - i > P::kTile && m - i <= P::kTile + 4) rows = 8;
@@ -178,7 +199,7 @@ struct QuantKernel {
   template <uint32_t F>
   static KVRM_INLINE void Multiply(const uint8_t* w, const uint8_t* d, size_t subs, X x, uint32_t m, Panel& panel,
                                    float* acc) {
-    const uint8_t* ahead = w + kFar;
+    const Ahead ahead = Ahead::Of<kBlockBytes<F>>(w, m);
     if constexpr (F == KVRM_Q4_0 || F == KVRM_Q4_K) {
       if (m <= P::kTile) {
         if constexpr (F == KVRM_Q4_0) {
