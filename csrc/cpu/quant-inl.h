@@ -8,6 +8,7 @@
 //   kLanes           4, 8 or 16; a group of 16 rows is kHalves = 16 / kLanes registers
 //   kTogether<Mr>    of these, how many a tile of Mr rows works on at once, so that its sums stay in registers
 //   kTile            rows of x that a tile of products has at most, a multiple of kXRows
+//   kPairTile        the same of a tile with two groups of rows of w, for which kHalves is 1; 0: there are none
 //   kWide            activations are kept as 16-bit integers as well, for Q8_0
 //   kSigned          unpacked weights are signed bytes; else what they start from takes the difference
 //   arithmetic       Load, Store, LoadF, StoreF, Set32, And, Or, Srl<n>, Sll<n>, ToF32, SetF, MulF, Fma,
@@ -15,7 +16,8 @@
 //                    HighNibbles (the high four bits of each byte)
 //   PutScale         stores integer scales in the form that SubBlock wants
 //   PutX             a block of 32 activations
-//   SubBlock         the integer sums of a block of 32, as floats, [Mr][kTogether<Mr>]; of the scales, each 16 further
+//   SubBlock         the integer sums of a block of 32, as floats, [Mr][kTogether<Mr>]; of the scales, each 16 further,
+//                    and of the registers as Apart says
 // and quant_avx2.cc shows their exact form.
 
 // The integers of a block of x [64 bytes]: q[32], xd, xs, and what sums start from: -128 sum(q), and -8 sum(q) and
@@ -31,33 +33,55 @@ constexpr size_t kFar = 16384, kNear = 4096;
 constexpr uint32_t kTurnRows = 4;
 constexpr size_t kTurnBytes = 400;
 
-// What is asked for while eight blocks of 32 of 16 rows are multiplied, one after the other.
+// What is asked for while eight blocks of 32 of G groups of 16 rows are multiplied, one after the other.
+template <int G>
 struct Ahead {
-  const uint8_t* near;  // for the first cache; null: nothing is wanted
-  const uint8_t* far;   // for the second
+  const uint8_t* near[G];  // for the first cache
+  const uint8_t* far[G];   // for the second
   bool in_turns;
+  int first, last;  // groups for which something is asked
 
-  // Behind w, with m rows of activations. With several rows there is time between two requests, and processors that
-  // fetch ahead in a page once they see it asked for would do so in one page at a time: the eight times eight blocks
-  // that follow are asked for in 64 steps, an eighth of a block of each eight in one.
+  // Behind the groups at w, group_bytes from each other, with m rows of activations. With several rows there is time
+  // between two requests, and processors that fetch ahead in a page once they see it asked for would do so in one page
+  // at a time: the eight times eight blocks that follow are asked for in 64 steps, an eighth of a block of each eight
+  // in one.
   template <size_t kBlock>
-  static KVRM_INLINE Ahead Of(const uint8_t* w, uint32_t m) {
-    if (m < kTurnRows || kBlock < kTurnBytes) return {w + kNear, w + kFar, false};
-    constexpr size_t kEight = kSubs * kBlock, kWindow = kSubs * kEight;
-    const uintptr_t at = reinterpret_cast<uintptr_t>(w), place = at % kWindow / kEight;
-    return {w + kNear, reinterpret_cast<const uint8_t*>(at - at % kWindow + kWindow + place * kBlock), true};
+  static KVRM_INLINE Ahead Of(const uint8_t* w, size_t group_bytes, uint32_t m) {
+    Ahead ahead;
+    ahead.in_turns = m >= kTurnRows && kBlock >= kTurnBytes;
+    ahead.first = 0, ahead.last = G;
+    for (int g = 0; g < G; ++g) {
+      ahead.near[g] = w + g * group_bytes + kNear;
+      // The other groups that are multiplied now lie between.
+      const uint8_t* from = w + (g + G - 1) * group_bytes;
+      ahead.far[g] = from + kFar;
+      if (!ahead.in_turns) continue;
+      constexpr size_t kEight = kSubs * kBlock, kWindow = kSubs * kEight;
+      const uintptr_t at = reinterpret_cast<uintptr_t>(from), place = at % kWindow / kEight;
+      ahead.far[g] = reinterpret_cast<const uint8_t*>(at - at % kWindow + kWindow + place * kBlock);
+    }
+    return ahead;
   }
   template <size_t kBlock>
   KVRM_INLINE void Ask(size_t sub) const {
-    for (size_t line = 0; line < kBlock; line += 64) __builtin_prefetch(near + sub * kBlock + line);
-    if (in_turns) {
-      for (size_t eight = 0; eight < kSubs; ++eight) {
-        __builtin_prefetch(far + eight * kSubs * kBlock + sub * kBlock / kSubs, 0, 2);
+    for (int g = first; g < last; ++g) {
+      for (size_t line = 0; line < kBlock; line += 64) __builtin_prefetch(near[g] + sub * kBlock + line);
+      if (in_turns) {
+        for (size_t eight = 0; eight < kSubs; ++eight) {
+          __builtin_prefetch(far[g] + eight * kSubs * kBlock + sub * kBlock / kSubs, 0, 2);
+        }
+      } else {
+        for (size_t line = 0; line < kBlock; line += 64) __builtin_prefetch(far[g] + sub * kBlock + line, 0, 2);
       }
-    } else {
-      for (size_t line = 0; line < kBlock; line += 64) __builtin_prefetch(far + sub * kBlock + line, 0, 2);
     }
   }
+};
+
+// From one register of a tile's outputs to the next: parts of a group, or groups.
+struct Apart {
+  size_t q;      // bytes of integers
+  size_t panel;  // elements of what else a panel has
+  size_t acc;    // floats
 };
 
 // How a tile finds dword j of the integers of a block: as bytes, unsigned or signed; in the low or the high halves of
@@ -72,6 +96,10 @@ struct QuantKernel {
   using Unpack = QuantUnpack<P>;
   template <uint32_t F>
   static constexpr size_t kBlockBytes = Unpack::template kBlockBytes<F>;
+  static constexpr bool kPairs = P::kPairTile != 0;
+  // Rows of x from which on two groups are better than one: fewer wait for memory, which likes one stream best.
+  template <uint32_t F>
+  static constexpr uint32_t kPairRows = kBlockBytes<F> >= kTurnBytes ? 7 : 3;
   static constexpr uint32_t kPassRows = 64;  // rows of x that stay in the second cache while the weights go by
 
   template <Halves kHalf>
@@ -96,44 +124,44 @@ struct QuantKernel {
   // Adds the products of Mr rows with `subs` blocks of 32 to acc [Mr][16]. q: a byte for each integer, as in the panel
   // and in packed Q8_0; or with kDirect the packed halves of bytes of Q4_0 or Q4_K, which come apart on the way.
   template <uint32_t F, int Mr, bool kDirect = false>
-  static KVRM_INLINE void Tile(const uint8_t* q, const Panel& panel, size_t subs, X at, Ahead ahead, float* acc) {
+  static KVRM_INLINE void Tile(const uint8_t* q, const Panel& panel, size_t subs, X at, Ahead<1> ahead, float* acc) {
     // What comes ahead is asked for once.
-    for (int h = 0; h < H; h += P::template kTogether<Mr>, ahead.near = nullptr) {
-      Part<F, Mr, kDirect>(q, panel, subs, at, h * P::kLanes, ahead, acc);
+    for (int h = 0; h < H; h += P::template kTogether<Mr>, ahead.last = 0) {
+      constexpr Apart kParts = {P::kLanes * 4, P::kLanes, P::kLanes};
+      Part<F, Mr, kDirect, P::template kTogether<Mr>>(q, panel, subs, at, h * P::kLanes, kParts, ahead, acc);
     }
   }
 
-  // The same for kTogether registers of the 16 outputs, from output `first` on.
-  template <uint32_t F, int Mr, bool kDirect>
-  static KVRM_INLINE void Part(const uint8_t* q, const Panel& panel, size_t subs, X at, int first, Ahead ahead,
-                               float* acc) {
+  // The same for T registers of outputs, the first one's from output `first` of a group on.
+  template <uint32_t F, int Mr, bool kDirect, int T, int G>
+  static KVRM_INLINE void Part(const uint8_t* q, const Panel& panel, size_t subs, X at, int first, const Apart& apart,
+                               const Ahead<G>& ahead, float* acc) {
     constexpr bool kBlocks32 = F == KVRM_Q8_0 || F == KVRM_Q4_0;
-    constexpr int T = P::template kTogether<Mr>;
     q += first * 4;
     acc += first;
     VF sum[Mr][T];
     for (int i = 0; i < Mr; ++i) {
-      for (int h = 0; h < T; ++h) sum[i][h] = kBlocks32 ? P::LoadF(acc + i * 16 + h * P::kLanes) : P::SetF(0);
+      for (int h = 0; h < T; ++h) sum[i][h] = kBlocks32 ? P::LoadF(acc + i * 16 + h * apart.acc) : P::SetF(0);
     }
     for (size_t sub = 0; sub < subs; ++sub) {
       const X x = at.Block(sub);
-      if (ahead.near) ahead.Ask<kBlockBytes<F>>(sub);
+      ahead.template Ask<kBlockBytes<F>>(sub);
       VF t[Mr][T];
       const int32_t* scale = panel.scale[F == KVRM_Q6_K ? 2 * sub : sub] + first;
       if constexpr (!kDirect) {
-        P::template SubBlock<F, kBytes, Mr>(q + sub * kSubBytes, x, scale, t);
+        P::template SubBlock<F, kBytes, Mr>(q + sub * kSubBytes, x, scale, apart, t);
       } else if constexpr (F == KVRM_Q4_0) {
-        P::template SubBlock<F, kLowThenHigh, Mr>(q + sub * 256, x, scale, t);
+        P::template SubBlock<F, kLowThenHigh, Mr>(q + sub * 256, x, scale, apart, t);
       } else if (sub % 2 == 0) {
-        P::template SubBlock<F, kLow, Mr>(q + sub / 2 * 512, x, scale, t);
+        P::template SubBlock<F, kLow, Mr>(q + sub / 2 * 512, x, scale, apart, t);
       } else {
-        P::template SubBlock<F, kHigh, Mr>(q + sub / 2 * 512, x, scale, t);
+        P::template SubBlock<F, kHigh, Mr>(q + sub / 2 * 512, x, scale, apart, t);
       }
       for (int i = 0; i < Mr; ++i) {
         const VF xd = P::BroadcastF(x.Row(i) + kXd);
         for (int h = 0; h < T; ++h) {
           if constexpr (kBlocks32) {
-            sum[i][h] = P::Fma(t[i][h], P::MulF(P::LoadF(panel.d[sub] + first + h * P::kLanes), xd), sum[i][h]);
+            sum[i][h] = P::Fma(t[i][h], P::MulF(P::LoadF(panel.d[sub] + first + h * apart.panel), xd), sum[i][h]);
           } else {
             sum[i][h] = P::Fma(t[i][h], xd, sum[i][h]);
           }
@@ -142,14 +170,14 @@ struct QuantKernel {
     }
     if constexpr (kBlocks32) {
       for (int i = 0; i < Mr; ++i) {
-        for (int h = 0; h < T; ++h) P::StoreF(acc + i * 16 + h * P::kLanes, sum[i][h]);
+        for (int h = 0; h < T; ++h) P::StoreF(acc + i * 16 + h * apart.acc, sum[i][h]);
       }
       return;
     }
     for (int i = 0; i < Mr; ++i) {
       for (int h = 0; h < T; ++h) {
-        float* to = acc + i * 16 + h * P::kLanes;
-        P::StoreF(to, P::Fma(P::LoadF(panel.d[0] + first + h * P::kLanes), sum[i][h], P::LoadF(to)));
+        float* to = acc + i * 16 + h * apart.acc;
+        P::StoreF(to, P::Fma(P::LoadF(panel.d[0] + first + h * apart.panel), sum[i][h], P::LoadF(to)));
       }
     }
     if constexpr (F == KVRM_Q4_K || F == KVRM_Q5_K) {
@@ -162,13 +190,13 @@ struct QuantKernel {
         for (int i = 0; i < Mr; ++i) {
           const VF xs = P::BroadcastF(x.Row(i) + kXs);
           for (int h = 0; h < T; ++h)
-            min[i][h] = P::Fma(P::LoadF(panel.min[sub] + first + h * P::kLanes), xs, min[i][h]);
+            min[i][h] = P::Fma(P::LoadF(panel.min[sub] + first + h * apart.panel), xs, min[i][h]);
         }
       }
       for (int i = 0; i < Mr; ++i) {
         for (int h = 0; h < T; ++h) {
-          float* to = acc + i * 16 + h * P::kLanes;
-          P::StoreF(to, P::Fma(P::LoadF(panel.d[1] + first + h * P::kLanes), min[i][h], P::LoadF(to)));
+          float* to = acc + i * 16 + h * apart.acc;
+          P::StoreF(to, P::Fma(P::LoadF(panel.d[1] + first + h * apart.panel), min[i][h], P::LoadF(to)));
         }
       }
     }
@@ -176,41 +204,67 @@ struct QuantKernel {
 
   // ---- a product --------------------------------------------------------------------------------------
 
+  // Groups of 16 rows of w at once, and the rows of x of a tile then.
+  template <int G>
+  static constexpr uint32_t kMostRows = G == 1 ? P::kTile : P::kPairTile;
+
   // The tile of so many rows, Most of them at most.
-  template <uint32_t F, int Most, bool kDirect>
-  static KVRM_INLINE void TileOf(uint32_t rows, const uint8_t* q, const Panel& panel, size_t subs, X x, Ahead ahead,
-                                 float* acc) {
-    if (rows == Most) return Tile<F, Most, kDirect>(q, panel, subs, x, ahead, acc);
-    if constexpr (Most > 1) TileOf<F, Most - 1, kDirect>(rows, q, panel, subs, x, ahead, acc);
-  }
-
-  template <uint32_t F, bool kDirect>
-  static KVRM_INLINE void Tiles(const uint8_t* q, const Panel& panel, size_t subs, X x, uint32_t m, Ahead ahead,
-                                float* acc) {
-    for (uint32_t i = 0, rows; i < m; i += rows, x.x += rows / 4 * x.group, ahead.near = nullptr) {
-      rows = m - i < P::kTile ? m - i : P::kTile;
-      // Of 13 to 16 rows neither tile is a small one: eight and the rest.
-      if (P::kTile > 8 && m - i > P::kTile && m - i <= P::kTile + 4) rows = 8;
-      TileOf<F, P::kTile, kDirect>(rows, q, panel, subs, x, ahead, acc + i * 16);
-    }
-  }
-
-  // Adds the products of blocks [0, subs) of 32 of 16 rows of w and of rows [0, m) of x to acc [m][16].
-  template <uint32_t F>
-  static KVRM_INLINE void Multiply(const uint8_t* w, const uint8_t* d, size_t subs, X x, uint32_t m, Panel& panel,
-                                   float* acc) {
-    const Ahead ahead = Ahead::Of<kBlockBytes<F>>(w, m);
-    if constexpr (F == KVRM_Q4_0 || F == KVRM_Q4_K) {
-      if (m <= P::kTile) {
-        if constexpr (F == KVRM_Q4_0) {
-          Unpack::UnpackD(d, subs, panel);
-        } else {
-          Unpack::UnpackKScales(w, panel);
-        }
-        return Tiles<F, true>(F == KVRM_Q4_0 ? w : w + 4 * 64, panel, subs, x, m, ahead, acc);
+  template <uint32_t F, int Most, bool kDirect, int G>
+  static KVRM_INLINE void TileOf(uint32_t rows, const uint8_t* q, const Panel* panel, size_t subs, X x,
+                                 const Apart& groups, const Ahead<G>& ahead, float* acc) {
+    if (rows == Most) {
+      if constexpr (G == 1) {
+        return Tile<F, Most, kDirect>(q, panel[0], subs, x, ahead, acc);
+      } else {
+        return Part<F, Most, kDirect, G>(q, panel[0], subs, x, 0, groups, ahead, acc);
       }
     }
-    Tiles<F, false>(Unpack::template Blocks<F>(w, d, subs, panel), panel, subs, x, m, ahead, acc);
+    if constexpr (Most > 1) TileOf<F, Most - 1, kDirect, G>(rows, q, panel, subs, x, groups, ahead, acc);
+  }
+
+  template <uint32_t F, bool kDirect, int G>
+  static KVRM_INLINE void Tiles(const uint8_t* q, const Panel* panel, size_t subs, X x, uint32_t m, const Apart& groups,
+                                Ahead<G> ahead, float* acc) {
+    constexpr uint32_t kMost = kMostRows<G>;
+    const bool one = m <= kMost;
+    int tile = 0;
+    for (uint32_t i = 0, rows; i < m; i += rows, x.x += rows / 4 * x.group, ++tile) {
+      // Of several tiles, one asks for each group.
+      ahead.first = tile < G ? tile : G;
+      ahead.last = one || tile >= G ? G : tile + 1;
+      const uint32_t left = m - i;
+      rows = left < kMost ? left : kMost;
+      // No small tile at the end: of 13 to 16 rows eight and the rest, of nine to eleven four.
+      if (kMost == 12 && left > 12 && left <= 16) rows = 8;
+      if (kMost == 8 && left > 8 && left < 12) rows = 4;
+      TileOf<F, kMost, kDirect, G>(rows, q, panel, subs, x, groups, ahead, acc + i * 16);
+    }
+  }
+
+  // Adds the products of blocks [0, subs) of 32 of G groups of 16 rows of w, group_bytes from each other, and of rows
+  // [0, m) of x to acc [G][kPassRows][16].
+  template <uint32_t F, int G>
+  static KVRM_INLINE void Multiply(const uint8_t* w, const uint8_t* d, size_t group_bytes, size_t subs, X x, uint32_t m,
+                                   Panel* panel, float* acc) {
+    const Ahead<G> ahead = Ahead<G>::template Of<kBlockBytes<F>>(w, group_bytes, m);
+    Apart groups = {sizeof(Panel), sizeof(Panel) / 4, kPassRows * 16};
+    if constexpr (F == KVRM_Q4_0 || F == KVRM_Q4_K) {
+      if (m <= kMostRows<G>) {
+        for (int g = 0; g < G; ++g) {
+          if constexpr (F == KVRM_Q4_0) {
+            Unpack::UnpackD(d + g * group_bytes, subs, panel[g]);
+          } else {
+            Unpack::UnpackKScales(w + g * group_bytes, panel[g]);
+          }
+        }
+        groups.q = group_bytes;
+        return Tiles<F, true, G>(F == KVRM_Q4_0 ? w : w + 4 * 64, panel, subs, x, m, groups, ahead, acc);
+      }
+    }
+    if constexpr (F == KVRM_Q8_0) groups.q = group_bytes;
+    const uint8_t* q = Unpack::template Blocks<F>(w, d, subs, panel[0]);
+    if constexpr (G == 2) Unpack::template Blocks<F>(w + group_bytes, d + group_bytes, subs, panel[1]);
+    Tiles<F, false, G>(q, panel, subs, x, m, groups, ahead, acc);
   }
 
   // Row `row` of the activations of a product, a multiple of four.

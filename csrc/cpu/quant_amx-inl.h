@@ -24,6 +24,7 @@ struct AmxKernel {
   using Unpack = QuantUnpack<P>;
   using VI = P::VI;
   using VF = P::VF;
+  static constexpr bool kPairs = false;
   static constexpr uint32_t kPassRows = 128;
   static constexpr int kRows = kXTileRows;
   static constexpr uint32_t kPairedRows = 8;  // at most these are there twice
@@ -133,7 +134,7 @@ struct AmxKernel {
 
   // Adds the products of Mr rows with `subs` blocks of 32 to acc [Mr][16]. kPaired: Mr is `half` of x's form.
   template <uint32_t F, int Mr, bool kPaired>
-  static void Tile(const uint8_t* q, const Panel& panel, size_t subs, X x, Ahead ahead, float* acc) {
+  static void Tile(const uint8_t* q, const Panel& panel, size_t subs, X x, const Ahead<1>& ahead, float* acc) {
     constexpr bool kBlocks32 = F == KVRM_Q8_0 || F == KVRM_Q4_0;
     constexpr size_t kBlocks = kPaired ? 2 : 1;
     constexpr size_t kLead = 2;  // items between a product's start and its end
@@ -147,9 +148,7 @@ struct AmxKernel {
     for (size_t item = 0; item < items + kLead; ++item) {
       if (item < items) {
         const size_t sub = item * kBlocks;
-        if (ahead.near) {
-          for (size_t b = 0; b < kBlocks; ++b) ahead.Ask<Unpack::template kBlockBytes<F>>(sub + b);
-        }
+        for (size_t b = 0; b < kBlocks; ++b) ahead.template Ask<Unpack::template kBlockBytes<F>>(sub + b);
         const size_t place = F == KVRM_Q6_K ? P::PlaceOfQ6(sub, 0) : sub * kSubBytes;
         const uint8_t* w = q + place;
         alignas(64) uint8_t last[2 * kSubBytes];
@@ -188,14 +187,16 @@ struct AmxKernel {
     }
   }
 
-  template <uint32_t F>
-  static KVRM_INLINE void Multiply(const uint8_t* w, const uint8_t* d, size_t subs, X x, uint32_t m, Panel& panel,
-                                   float* acc) {
-    Ahead ahead = Ahead::Of<Unpack::template kBlockBytes<F>>(w, 1);
+  template <uint32_t F, int G>
+  static KVRM_INLINE void Multiply(const uint8_t* w, const uint8_t* d, size_t, size_t subs, X x, uint32_t m,
+                                   Panel* panels, float* acc) {
+    static_assert(G == 1);
+    Panel& panel = panels[0];
+    Ahead<1> ahead = Ahead<1>::template Of<Unpack::template kBlockBytes<F>>(w, 0, 1);
     const uint8_t* q = Unpack::template Blocks<F>(w, d, subs, panel);
     if (x.form.half == 4) return Tile<F, 4, true>(q, panel, subs, x, ahead, acc);
     if (x.form.half == 8) return Tile<F, 8, true>(q, panel, subs, x, ahead, acc);
-    for (uint32_t i = 0; i < m; i += kRows, x.x += x.group, acc += kRows * 16, ahead.near = nullptr) {
+    for (uint32_t i = 0; i < m; i += kRows, x.x += x.group, acc += kRows * 16, ahead.last = 0) {
       switch (m - i < kRows ? (m - i + kXRows - 1) / kXRows : 4) {
         case 1:
           Tile<F, 4, false>(q, panel, subs, x, ahead, acc);

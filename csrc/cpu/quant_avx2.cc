@@ -27,7 +27,7 @@ struct Policy {
   static constexpr int kLanes = 8, kHalves = 2;
   template <int Mr>
   static constexpr int kTogether = kHalves;
-  static constexpr uint32_t kTile = 4;
+  static constexpr uint32_t kTile = 4, kPairTile = 0;
   static constexpr bool kWide = true, kSigned = false;
 
   static KVRM_INLINE VI Load(const void* p) { return _mm256_loadu_si256(static_cast<const VI*>(p)); }
@@ -101,7 +101,7 @@ struct Policy {
 
   template <uint32_t F, Halves kHalf, int Mr>
   static KVRM_INLINE void SubBlock(const uint8_t* q, const QuantKernel<Policy>::X& x, const int32_t* scale,
-                                   VF (&t)[Mr][2]) {
+                                   const Apart&, VF (&t)[Mr][2]) {
     VI a[Mr][2];
     if constexpr (F == KVRM_Q8_0) {
       Start(x, kX128, a);

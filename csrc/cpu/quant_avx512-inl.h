@@ -7,7 +7,8 @@ struct Policy {
   static constexpr int kLanes = 16, kHalves = 1;
   template <int Mr>
   static constexpr int kTogether = kHalves;
-  static constexpr uint32_t kTile = 12;  // chains that two multipliers of five cycles keep busy
+  static constexpr uint32_t kTile = 12;     // chains that two multipliers of five cycles keep busy
+  static constexpr uint32_t kPairTile = 8;  // x is loaded half as often, and the loads were what took time
   static constexpr bool kWide = false, kSigned = false;
 
   static KVRM_INLINE VI Load(const void* p) { return _mm512_loadu_si512(p); }
@@ -61,38 +62,52 @@ struct Policy {
   static KVRM_INLINE void PutScale(int32_t* to, VI scale) { StoreF(reinterpret_cast<float*>(to), ToF32(scale)); }
   static KVRM_INLINE VF Scale(const int32_t* scale) { return LoadF(reinterpret_cast<const float*>(scale)); }
 
-  template <Halves kHalf, int first, int last, int Mr>
-  static KVRM_INLINE void Dwords(const uint8_t* q, const QuantKernel<Policy>::X& x, VI (&a)[Mr]) {
+  template <Halves kHalf, int first, int last, int Mr, int T>
+  static KVRM_INLINE void Dwords(const uint8_t* q, const QuantKernel<Policy>::X& x, const Apart& apart,
+                                 VI (&a)[Mr][T]) {
 #pragma GCC unroll 8
     for (int j = first; j < last; ++j) {
-      const VI w = QuantKernel<Policy>::Integers<kHalf>(q, j, 0);
+      VI w[T];
+      for (int h = 0; h < T; ++h) w[h] = QuantKernel<Policy>::Integers<kHalf>(q + h * apart.q, j, 0);
 #pragma GCC unroll 12
-      for (int i = 0; i < Mr; ++i) a[i] = _mm512_dpbusd_epi32(a[i], w, Broadcast(x.Row(i) + 4 * j));
+      for (int i = 0; i < Mr; ++i) {
+        const VI xv = Broadcast(x.Row(i) + 4 * j);
+        for (int h = 0; h < T; ++h) a[i][h] = _mm512_dpbusd_epi32(a[i][h], w[h], xv);
+      }
     }
   }
 
-  template <int Mr>
-  static KVRM_INLINE void Start(const QuantKernel<Policy>::X& x, int from, VI (&a)[Mr]) {
-    for (int i = 0; i < Mr; ++i) a[i] = from == 0 ? Set32(0) : Broadcast(x.Row(i) + from);
+  template <int Mr, int T>
+  static KVRM_INLINE void Start(const QuantKernel<Policy>::X& x, int from, VI (&a)[Mr][T]) {
+    for (int i = 0; i < Mr; ++i) {
+      const VI start = from == 0 ? Set32(0) : Broadcast(x.Row(i) + from);
+      for (int h = 0; h < T; ++h) a[i][h] = start;
+    }
   }
 
-  template <uint32_t F, Halves kHalf, int Mr>
+  template <uint32_t F, Halves kHalf, int Mr, int T>
   static KVRM_INLINE void SubBlock(const uint8_t* q, const QuantKernel<Policy>::X& x, const int32_t* scale,
-                                   VF (&t)[Mr][1]) {
-    VI a[Mr];
+                                   const Apart& apart, VF (&t)[Mr][T]) {
+    VI a[Mr][T];
     Start(x, F == KVRM_Q8_0 ? kX128 : F == KVRM_Q4_0 ? kX8 : F == KVRM_Q6_K ? kX32 : 0, a);
     if constexpr (F != KVRM_Q6_K) {
-      Dwords<F == KVRM_Q8_0 && !kFlipped ? kSignedBytes : kHalf, 0, 8>(q, x, a);
+      Dwords<F == KVRM_Q8_0 && !kFlipped ? kSignedBytes : kHalf, 0, 8>(q, x, apart, a);
       for (int i = 0; i < Mr; ++i) {
-        t[i][0] = ToF32(a[i]);
-        if constexpr (F == KVRM_Q4_K || F == KVRM_Q5_K) t[i][0] = MulF(t[i][0], Scale(scale));
+        for (int h = 0; h < T; ++h) {
+          t[i][h] = ToF32(a[i][h]);
+          if constexpr (F == KVRM_Q4_K || F == KVRM_Q5_K) t[i][h] = MulF(t[i][h], Scale(scale + h * apart.panel));
+        }
       }
     } else {
-      Dwords<kHalf, 0, 4>(q, x, a);
-      for (int i = 0; i < Mr; ++i) t[i][0] = MulF(ToF32(a[i]), Scale(scale));
+      Dwords<kHalf, 0, 4>(q, x, apart, a);
+      for (int i = 0; i < Mr; ++i) {
+        for (int h = 0; h < T; ++h) t[i][h] = MulF(ToF32(a[i][h]), Scale(scale + h * apart.panel));
+      }
       Start(x, kX32 + 4, a);
-      Dwords<kHalf, 4, 8>(q, x, a);
-      for (int i = 0; i < Mr; ++i) t[i][0] = Fma(ToF32(a[i]), Scale(scale + 16), t[i][0]);
+      Dwords<kHalf, 4, 8>(q, x, apart, a);
+      for (int i = 0; i < Mr; ++i) {
+        for (int h = 0; h < T; ++h) t[i][h] = Fma(ToF32(a[i][h]), Scale(scale + 16 + h * apart.panel), t[i][h]);
+      }
     }
   }
 

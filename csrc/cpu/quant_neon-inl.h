@@ -8,7 +8,7 @@ struct Policy {
   using VI = int32x4_t;
   using VF = float32x4_t;
   static constexpr int kLanes = 4, kHalves = 4;
-  static constexpr uint32_t kTile = 4;
+  static constexpr uint32_t kTile = 4, kPairTile = 0;
   static constexpr bool kWide = false, kSigned = false;
   // 32 registers: four rows by two have 8 sums of integers, 8 of floats, 4 of x, and the weights. Without the
   // instruction a sum of integers takes two registers, and of Q8_0 four.
@@ -147,7 +147,7 @@ struct Policy {
   }
 
   template <uint32_t F, Halves kHalf, int Mr, int T>
-  static KVRM_INLINE void SubBlock(const uint8_t* q, const X& x, const int32_t* scale, VF (&t)[Mr][T]) {
+  static KVRM_INLINE void SubBlock(const uint8_t* q, const X& x, const int32_t* scale, const Apart&, VF (&t)[Mr][T]) {
     asm("" : "+r"(q));  // else what Q4_K's low nibbles came from waits on the stack for the high ones
     VI a[Mr][T];
     Start(x, F == KVRM_Q4_0 ? kX8 : F == KVRM_Q6_K ? kX32 : 0, a);
