@@ -56,7 +56,7 @@ struct PanelRows {
 
 // What is asked for in the second cache while a panel is multiplied: a line of each of the rows in turn, then the next
 // line of each, so that the pages they lie in are all fetched from at once.
-struct Ahead {
+struct PanelAhead {
   const uint8_t* rows;
   size_t row_bytes;
   uint32_t lines;  // in all; 0: nothing is wanted
@@ -122,7 +122,7 @@ HWY_NOINLINE void FewRows(const PanelRows<T>& w, size_t k, size_t depth, AskBehi
 // sums [Mr][2 chains][kGroups] += x [Mr, depth] * panel. In memory between panels.
 template <size_t Mr>
 HWY_NOINLINE void PanelTile(const float* HWY_RESTRICT x, size_t x_stride, size_t depth, const float* HWY_RESTRICT panel,
-                            bool first, size_t ask_lines, Ahead& ahead, float* HWY_RESTRICT memory) {
+                            bool first, size_t ask_lines, PanelAhead& ahead, float* HWY_RESTRICT memory) {
   const DF d;
   VF even[Mr][kGroups], odd[Mr][kGroups];
 #pragma GCC unroll 8
@@ -167,7 +167,7 @@ HWY_NOINLINE void PanelTile(const float* HWY_RESTRICT x, size_t x_stride, size_t
 // rows <= Mr of them.
 template <size_t Mr>
 HWY_INLINE void PanelTileOf(size_t rows, const float* x, size_t x_stride, size_t depth, const float* panel, bool first,
-                            size_t ask_lines, Ahead& ahead, float* memory) {
+                            size_t ask_lines, PanelAhead& ahead, float* memory) {
   if (rows == Mr) {
     PanelTile<Mr>(x, x_stride, depth, panel, first, ask_lines, ahead, memory);
   } else if constexpr (Mr > 1) {
@@ -238,7 +238,7 @@ HWY_INLINE void MatMulPass(const Weight& weight, const float* x, size_t x_stride
       const size_t ahead_at = later < panels ? later * kDepth * sizeof(T)
                                              : kOutputs * row_bytes + (later - panels) % panels * kDepth * sizeof(T);
       const uint8_t* ahead_rows = reinterpret_cast<const uint8_t*>(w.rows) + ahead_at;
-      Ahead ahead{ahead_rows, row_bytes, uint32_t(kOutputs * kDepth * sizeof(T) / 64), 0};
+      PanelAhead ahead{ahead_rows, row_bytes, uint32_t(kOutputs * kDepth * sizeof(T) / 64), 0};
       if (few && w.count == kOutputs) {
         FewRowsOf<kFewRows>(m, w, k, depth, AskBehind{static_cast<ptrdiff_t>(ahead_at - k * sizeof(T))}, x + k,
                             x_stride, k == 0, sums);

@@ -84,7 +84,7 @@ struct Partial {
 //              position - p < window when window is not 0
 //   partials   [count] out: max and sum (max = -inf, sum = 0 when the query sees nothing here)
 //   acc        [count][head_dim] out (acc_stride elements apart): sum of exp(score - max) * v
-// Tokens that a query does not see are never multiplied in, so NaN in unused rows is harmless.
+// What a query does not see never reaches its result, so NaN in unused rows is harmless.
 void AttendSplit(const KvView& kv, uint32_t kv_head, float scale, uint32_t window, uint32_t split, const float* q,
                  size_t q_stride, const uint32_t* positions, uint32_t count, Partial* partials, float* acc,
                  size_t acc_stride);
