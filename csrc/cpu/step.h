@@ -58,14 +58,18 @@ inline uint32_t TilesFor(double ns, uint32_t units, uint32_t threads) {
 }
 
 // Cuts [0, units) into tiles and calls work(begin, end, member) for each, begin and end multiples of
-// grain (except the last end).
+// grain (except the last end). Members take tiles in turns, and as long as they do each finds the next of its own part
+// of the range: what it asked for in advance at the end of a tile is what it needs at the start of the next.
 template <typename Work>
 void ForRanges(ThreadPool& pool, double ns, uint32_t units, uint32_t grain, const Work& work) {
-  const uint32_t grains = (units + grain - 1) / grain;
-  const uint32_t tiles = TilesFor(ns, grains, pool.threads());
+  const uint32_t grains = (units + grain - 1) / grain, members = pool.threads();
+  uint32_t tiles = TilesFor(ns, grains, members);
+  if (tiles > members) tiles -= tiles % members;
+  const uint32_t parts = tiles % members == 0 ? members : 1, part_tiles = tiles / parts;
   pool.Run(tiles, [&](uint32_t tile, uint32_t member) noexcept {
-    const uint32_t begin = static_cast<uint32_t>(uint64_t{grains} * tile / tiles) * grain;
-    const uint32_t end = static_cast<uint32_t>(uint64_t{grains} * (tile + 1) / tiles) * grain;
+    const uint32_t place = tile % parts * part_tiles + tile / parts;
+    const uint32_t begin = static_cast<uint32_t>(uint64_t{grains} * place / tiles) * grain;
+    const uint32_t end = static_cast<uint32_t>(uint64_t{grains} * (place + 1) / tiles) * grain;
     work(begin, std::min(end, units), member);
   });
 }
