@@ -208,22 +208,33 @@ struct QuantKernel {
   template <int G>
   static constexpr uint32_t kMostRows = G == 1 ? P::kTile : P::kPairTile;
 
+  // Tile() with two groups, whose integers are q_apart bytes from each other. A function of its own, for in a large one
+  // g++ keeps on the stack what the inner loop wants in registers; of the direct ones it does not.
+  template <uint32_t F, int Mr>
+  static KVRM_NOINLINE void PairTile(const uint8_t* q, size_t q_apart, const Panel* panel, size_t subs, X x,
+                                     const Ahead<2>& ahead, float* acc) {
+    const Apart groups = {q_apart, sizeof(Panel) / 4, kPassRows * 16};
+    Part<F, Mr, false, 2>(q, panel[0], subs, x, 0, groups, ahead, acc);
+  }
+
   // The tile of so many rows, Most of them at most.
   template <uint32_t F, int Most, bool kDirect, int G>
-  static KVRM_INLINE void TileOf(uint32_t rows, const uint8_t* q, const Panel* panel, size_t subs, X x,
-                                 const Apart& groups, const Ahead<G>& ahead, float* acc) {
+  static KVRM_INLINE void TileOf(uint32_t rows, const uint8_t* q, const Panel* panel, size_t subs, X x, size_t q_apart,
+                                 const Ahead<G>& ahead, float* acc) {
     if (rows == Most) {
       if constexpr (G == 1) {
         return Tile<F, Most, kDirect>(q, panel[0], subs, x, ahead, acc);
       } else {
-        return Part<F, Most, kDirect, G>(q, panel[0], subs, x, 0, groups, ahead, acc);
+        if constexpr (!kDirect) return PairTile<F, Most>(q, q_apart, panel, subs, x, ahead, acc);
+        const Apart groups = {q_apart, sizeof(Panel) / 4, kPassRows * 16};
+        return Part<F, Most, kDirect, 2>(q, panel[0], subs, x, 0, groups, ahead, acc);
       }
     }
-    if constexpr (Most > 1) TileOf<F, Most - 1, kDirect, G>(rows, q, panel, subs, x, groups, ahead, acc);
+    if constexpr (Most > 1) TileOf<F, Most - 1, kDirect, G>(rows, q, panel, subs, x, q_apart, ahead, acc);
   }
 
   template <uint32_t F, bool kDirect, int G>
-  static KVRM_INLINE void Tiles(const uint8_t* q, const Panel* panel, size_t subs, X x, uint32_t m, const Apart& groups,
+  static KVRM_INLINE void Tiles(const uint8_t* q, const Panel* panel, size_t subs, X x, uint32_t m, size_t q_apart,
                                 Ahead<G> ahead, float* acc) {
     constexpr uint32_t kMost = kMostRows<G>;
     const bool one = m <= kMost;
@@ -237,7 +248,7 @@ struct QuantKernel {
       // No small tile at the end: of 13 to 16 rows eight and the rest, of nine to eleven four.
       if (kMost == 12 && left > 12 && left <= 16) rows = 8;
       if (kMost == 8 && left > 8 && left < 12) rows = 4;
-      TileOf<F, kMost, kDirect, G>(rows, q, panel, subs, x, groups, ahead, acc + i * 16);
+      TileOf<F, kMost, kDirect, G>(rows, q, panel, subs, x, q_apart, ahead, acc + i * 16);
     }
   }
 
@@ -247,7 +258,6 @@ struct QuantKernel {
   static KVRM_INLINE void Multiply(const uint8_t* w, const uint8_t* d, size_t group_bytes, size_t subs, X x, uint32_t m,
                                    Panel* panel, float* acc) {
     const Ahead<G> ahead = Ahead<G>::template Of<kBlockBytes<F>>(w, group_bytes, m);
-    Apart groups = {sizeof(Panel), sizeof(Panel) / 4, kPassRows * 16};
     if constexpr (F == KVRM_Q4_0 || F == KVRM_Q4_K) {
       if (m <= kMostRows<G>) {
         for (int g = 0; g < G; ++g) {
@@ -257,14 +267,12 @@ struct QuantKernel {
             Unpack::UnpackKScales(w + g * group_bytes, panel[g]);
           }
         }
-        groups.q = group_bytes;
-        return Tiles<F, true, G>(F == KVRM_Q4_0 ? w : w + 4 * 64, panel, subs, x, m, groups, ahead, acc);
+        return Tiles<F, true, G>(F == KVRM_Q4_0 ? w : w + 4 * 64, panel, subs, x, m, group_bytes, ahead, acc);
       }
     }
-    if constexpr (F == KVRM_Q8_0) groups.q = group_bytes;
     const uint8_t* q = Unpack::template Blocks<F>(w, d, subs, panel[0]);
     if constexpr (G == 2) Unpack::template Blocks<F>(w + group_bytes, d + group_bytes, subs, panel[1]);
-    Tiles<F, false, G>(q, panel, subs, x, m, groups, ahead, acc);
+    Tiles<F, false, G>(q, panel, subs, x, m, F == KVRM_Q8_0 ? group_bytes : sizeof(Panel), ahead, acc);
   }
 
   // Row `row` of the activations of a product, a multiple of four.

@@ -14,6 +14,7 @@
 #define KVRM_INLINE inline __attribute__((always_inline))
 #define KVRM_LAMBDA __attribute__((always_inline))
 #endif
+#define KVRM_NOINLINE __attribute__((noinline))
 
 namespace kvrm::cpu {
 
