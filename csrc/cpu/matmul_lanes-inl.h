@@ -59,7 +59,7 @@ struct PanelRows {
 struct PanelAhead {
   const uint8_t* rows;
   size_t row_bytes;
-  uint32_t lines;  // in all; 0: nothing is wanted
+  uint32_t lines;  // in all
   uint32_t next;
 
   HWY_INLINE void Ask() {
@@ -80,14 +80,14 @@ struct AskBehind {
 
 // [k, k + depth) of the rows to panel [depth][kOutputs].
 template <typename T>
-HWY_NOINLINE void PackPanel(const PanelRows<T>& w, size_t k, size_t depth, AskBehind ask, float* HWY_RESTRICT panel) {
-  if (HWY_LIKELY(w.count == kOutputs)) return TransposeRows<kOutputs>(w.rows + k, w.cols, depth, ask, panel);
+HWY_NOINLINE void PackPanel(const PanelRows<T>& w, size_t k, size_t depth, float* HWY_RESTRICT panel) {
+  if (HWY_LIKELY(w.count == kOutputs)) return TransposeRows<kOutputs>(w.rows + k, w.cols, depth, AskNothing(), panel);
   // A matrix of few rows: the last one repeats.
   HWY_ALIGN T copy[kOutputs * kDepth];
   for (size_t n = 0; n < kOutputs; ++n) {
     std::memcpy(copy + n * kDepth, w.rows + std::min(n, w.count - 1) * w.cols + k, depth * sizeof(T));
   }
-  TransposeRows<kOutputs>(copy, kDepth, depth, ask, panel);
+  TransposeRows<kOutputs>(copy, kDepth, depth, AskNothing(), panel);
 }
 
 // The same as a panel and a tile of Mr rows of x, without the panel: for few rows of x.
@@ -244,7 +244,7 @@ HWY_INLINE void MatMulPass(const Weight& weight, const float* x, size_t x_stride
                             x_stride, k == 0, sums);
         continue;
       }
-      PackPanel(w, k, depth, AskBehind{0}, panel);
+      PackPanel(w, k, depth, panel);
       for (size_t tile = 0, row = 0; tile < tiles; ++tile) {
         const size_t next = m * (tile + 1) / tiles;
         PanelTileOf<kTileRows>(next - row, x + row * x_stride + k, x_stride, depth, panel, k == 0, ask_lines, ahead,

@@ -112,6 +112,12 @@ HWY_INLINE void LoadTransposedHalves(const hwy::float16_t* from, size_t stride, 
 
 #endif  // HWY_TARGET != HWY_SCALAR
 
+// For who wants nothing fetched.
+struct AskNothing {
+  template <typename T>
+  HWY_INLINE void operator()(const T*) const {}
+};
+
 // kLanes rows [depth], `stride` elements apart, side by side: use(k, parity, v) with number k of each row as f32, for
 // ascending k, parity k % 2 for a compiler to see. ask(p) comes once for each 64 bytes of a row, from p on or so, for
 // who wants something fetched meanwhile.
