@@ -15,7 +15,6 @@
 
 #include "vector-inl.h"
 
-#if HWY_TARGET != HWY_AVX3  // which has matmul_lanes-inl.h
 HWY_BEFORE_NAMESPACE();
 namespace kvrm::cpu {
 namespace HWY_NAMESPACE {
@@ -23,7 +22,7 @@ namespace HWY_NAMESPACE {
 // The register tile: kTileRows rows of x by kTileCols rows of w. One FMA unit pair needs 8 chains; 24
 // accumulators + 3 of x + 1 of w fit 32 registers, 12 + 3 + 1 fit 16.
 constexpr size_t kTileRows = 3;
-constexpr size_t kTileCols = HWY_TARGET == HWY_NEON ? 8 : 4;
+constexpr size_t kTileCols = (HWY_TARGET == HWY_AVX3 || HWY_TARGET == HWY_NEON) ? 8 : 4;
 
 // Where the sums of a tile go.
 struct MatMulOut {
@@ -310,10 +309,8 @@ HWY_INLINE void PanelRows(const T* w, size_t cols, const float* x, size_t x_stri
 }
 
 template <typename T>
-HWY_INLINE void MatMulRows(const Weight& weight, const float* x, size_t x_stride, size_t m, size_t n_begin,
+HWY_INLINE void MatMulRows(const T* w, size_t cols, const float* x, size_t x_stride, size_t m, size_t n_begin,
                            size_t n_end, const MatMulOut& to) {
-  const T* w = static_cast<const T*>(weight.data);
-  const size_t cols = weight.cols;
   constexpr size_t Nr = kTileCols;
   if (m <= kMaxDirectRows) return DirectRows<kTallRows, 4>(w, cols, x, x_stride, m, n_begin, n_end, to);
   const size_t fitting = std::clamp(kPassBytes / (cols * sizeof(float)), 8 * kTileRows, kMaxPassRows);
@@ -329,6 +326,5 @@ HWY_INLINE void MatMulRows(const Weight& weight, const float* x, size_t x_stride
 }  // namespace HWY_NAMESPACE
 }  // namespace kvrm::cpu
 HWY_AFTER_NAMESPACE();
-#endif
 
 #endif  // KVRM_CPU_MATMUL_INL_H_

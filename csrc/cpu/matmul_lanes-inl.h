@@ -1,9 +1,9 @@
-// matmul_lanes-inl.h - the inner loops of MatMul for AVX-512, in place of matmul-inl.h.
+// matmul_lanes-inl.h - the inner loops of MatMul for weights in BF16 with AVX-512, in place of matmul-inl.h.
 //
 // Outputs lie in lanes: rows of w are transposed on the way, a few of them and a short piece of k at a time, into a
 // panel in the first cache, and each number of x multiplies a vector of it. Weights stay as they are in the file,
 // nothing is added up across lanes, and a row of x is read as it is.
-// With 32 registers of 16 lanes that pays from one row of x on; with AVX2 it does not (docs/notes/cpu.md).
+// With AVX2 that is slower, and so are a few rows with F16, which has to be widened in full (docs/notes/cpu.md).
 //
 // Every output element is the sum of two chains, one over the even k and one over the odd k, ascending. All loops below
 // compute those, so a row's bits do not depend on m or on how n is cut.
@@ -18,12 +18,14 @@
 #include <algorithm>
 
 #include "../common/convert.h"
+#include "matmul-inl.h"
 #include "transpose-inl.h"
 
 #if HWY_TARGET == HWY_AVX3
 HWY_BEFORE_NAMESPACE();
 namespace kvrm::cpu {
 namespace HWY_NAMESPACE {
+namespace lanes {
 
 // A panel is [kDepth][kOutputs] of f32: 16 KiB at most.
 constexpr size_t kGroups = 2;  // vectors of outputs
@@ -36,14 +38,6 @@ constexpr size_t kFewRows = 8;
 // Rows of x per pass over w: bounded by the sums' buffer, and by x staying in the second cache.
 constexpr size_t kMaxPassRows = 192;
 constexpr size_t kPassBytes = 1 << 20;
-
-// Where the sums of a tile go.
-struct MatMulOut {
-  const Weight* bias;  // null: none
-  float* out;          // [m, >= n_end]
-  size_t stride;
-  bool add;
-};
 
 // The rows of w that a panel is made of, kOutputs of them from `first` on; outputs [begin, end) are wanted of them.
 template <typename T>
@@ -269,6 +263,7 @@ HWY_INLINE void MatMulRows(const Weight& w, const float* x, size_t x_stride, siz
   }
 }
 
+}  // namespace lanes
 }  // namespace HWY_NAMESPACE
 }  // namespace kvrm::cpu
 HWY_AFTER_NAMESPACE();

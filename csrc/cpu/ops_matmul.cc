@@ -1,4 +1,5 @@
-// Matrix products of activations in f32. The kernels are in matmul-inl.h, and for AVX-512 in matmul_lanes-inl.h.
+// Matrix products of activations in f32. The kernels are in matmul-inl.h, and for BF16 with AVX-512 in
+// matmul_lanes-inl.h.
 #include "dispatch.h"
 
 #undef HWY_TARGET_INCLUDE
@@ -16,7 +17,12 @@ void MatMulImpl(const Weight& w, const Weight* bias, const float* x, size_t x_st
                 size_t out_stride, uint32_t n_begin, uint32_t n_end, bool add) {
   if (m == 0 || n_begin >= n_end) return;
   const MatMulOut to{bias, out, out_stride, add};
-  KVRM_WITH_DTYPE(w.dtype, MatMulRows<T>(w, x, x_stride, m, n_begin, n_end, to));
+#if HWY_TARGET == HWY_AVX3
+  if (w.dtype == KVRM_BF16) {
+    return lanes::MatMulRows<hwy::bfloat16_t>(w, x, x_stride, m, n_begin, n_end, to);
+  }
+#endif
+  KVRM_WITH_DTYPE(w.dtype, MatMulRows(static_cast<const T*>(w.data), w.cols, x, x_stride, m, n_begin, n_end, to));
 }
 
 }  // namespace HWY_NAMESPACE
